@@ -1,0 +1,141 @@
+"""The operations in torch: training with gradients, and inference on a GPU.
+
+Matrices are kept in one floating type (`dtype`); block-quantised tensors are decoded on the way in. Norms, rotations
+and softmax run in float32. Without a store, spans of one length are attended as a batch, others one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor as TorchTensor
+from torch.nn import functional
+
+from llamero.errors import DeviceError, SettingError
+from llamero.formats.tensor import Tensor
+from llamero.ops.protocol import Span, StoreShape
+
+_KINDS = {"f32": torch.float32, "f16": torch.float16}
+
+
+@dataclass(frozen=True)
+class TorchStore:
+    """Keys and values: (layers, pages, page, kv_heads, head_dim) each."""
+
+    shape: StoreShape
+    keys: TorchTensor
+    values: TorchTensor
+
+
+@dataclass(frozen=True)
+class TorchStep:
+    """Rotations of every new token, and whose they are."""
+
+    store: TorchStore | None
+    spans: tuple[Span, ...]
+    cos: TorchTensor  # (tokens, 1, head_dim / 2) float32
+    sin: TorchTensor  # (tokens, 1, head_dim / 2) float32
+
+
+class TorchOps:
+    """Ops over torch tensors on one device; a weight is a tensor of any floating type."""
+
+    name = "torch"
+
+    def __init__(self, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+        try:
+            self.device = torch.device(device)
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise DeviceError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+        self.dtype = dtype
+
+    def weight(self, tensor: Tensor) -> TorchTensor:
+        array = torch.from_numpy(tensor.decode())
+        return array.to(self.device, self.dtype if array.ndim == 2 else torch.float32)
+
+    def store(self, shape: StoreShape) -> TorchStore:
+        if shape.kind not in _KINDS:
+            raise SettingError(f"cache kind {shape.kind!r} is not available on {self.device}; choose f16 or f32")
+        size = (shape.layers, shape.pages, shape.page, shape.kv_heads, shape.head_dim)
+        keys, values = (torch.zeros(size, dtype=_KINDS[shape.kind], device=self.device) for _ in range(2))
+        return TorchStore(shape, keys, values)
+
+    def begin(self, store: TorchStore | None, spans: Sequence[Span], inv_freq: NDArray[np.float64]) -> TorchStep:
+        positions = np.concatenate([np.arange(span.start, span.start + span.length) for span in spans])
+        angles = torch.from_numpy(positions[:, None] * inv_freq).unsqueeze(1)  # (tokens, 1, head_dim / 2)
+        cos, sin = angles.cos().float().to(self.device), angles.sin().float().to(self.device)
+        return TorchStep(store, tuple(spans), cos, sin)
+
+    def embed(self, table: TorchTensor, ids: Sequence[int] | TorchTensor) -> TorchTensor:
+        return functional.embedding(torch.as_tensor(ids, dtype=torch.long, device=self.device), table)
+
+    def rms_norm(self, x: TorchTensor, weight: TorchTensor, eps: float) -> TorchTensor:
+        return functional.rms_norm(x.float(), (x.shape[1],), eps=eps).to(x.dtype) * weight.to(x.dtype)
+
+    def matmul(self, x: TorchTensor, *weights: TorchTensor) -> tuple[TorchTensor, ...]:
+        return tuple(functional.linear(x, weight.to(x.dtype)) for weight in weights)
+
+    def rope(self, x: TorchTensor, step: TorchStep) -> TorchTensor:
+        pairs = x.float().view(x.shape[0], -1, step.cos.shape[2], 2)  # (tokens, heads, head_dim / 2, 2)
+        a, b = pairs.unbind(-1)
+        rotated = torch.stack([a * step.cos - b * step.sin, a * step.sin + b * step.cos], dim=-1)
+        return rotated.view_as(x).to(x.dtype)
+
+    def attention(self, q: TorchTensor, k: TorchTensor, v: TorchTensor, step: TorchStep, layer: int) -> TorchTensor:
+        head_dim = 2 * step.cos.shape[2]
+        q, k, v = (x.view(x.shape[0], -1, head_dim) for x in (q, k, v))  # (tokens, heads or kv_heads, head_dim)
+        lengths = [span.length for span in step.spans]
+        if step.store is None and len(set(lengths)) == 1:
+            batch = (x.view(len(lengths), lengths[0], -1, head_dim) for x in (q, k, v))
+            return _attend(*batch).reshape(q.shape[0], -1)
+        outputs = []
+        for span, one_q, one_k, one_v in zip(
+            step.spans, q.split(lengths), k.split(lengths), v.split(lengths), strict=True
+        ):
+            if step.store is not None:
+                one_k, one_v = _remember(step.store, layer, span, one_k, one_v)  # noqa: PLW2901
+            outputs.append(_attend(one_q[None], one_k[None], one_v[None])[0])
+        return torch.cat(outputs).reshape(q.shape[0], -1)
+
+    def swiglu(self, gate: TorchTensor, up: TorchTensor) -> TorchTensor:
+        return functional.silu(gate) * up
+
+    def add(self, x: TorchTensor, y: TorchTensor) -> TorchTensor:
+        return x + y
+
+    def take(self, x: TorchTensor, rows: Sequence[int]) -> TorchTensor:
+        return x[torch.as_tensor(rows, dtype=torch.long, device=self.device)]
+
+    def numpy(self, x: TorchTensor) -> NDArray[np.float32]:
+        array: NDArray[np.float32] = x.detach().float().cpu().numpy()
+        return array
+
+
+def _remember(
+    store: TorchStore, layer: int, span: Span, k: TorchTensor, v: TorchTensor
+) -> tuple[TorchTensor, TorchTensor]:
+    """Write the span's new keys and values; return all of its sequence (start + length, kv_heads, head_dim)."""
+    page = store.shape.page
+    positions = torch.arange(span.start + span.length, device=store.keys.device)
+    pages = torch.tensor(span.pages, device=store.keys.device)[positions // page]
+    places = positions % page
+    for memory, rows in ((store.keys, k), (store.values, v)):
+        memory[layer, pages[span.start :], places[span.start :]] = rows.to(memory.dtype)
+    return store.keys[layer, pages, places].to(k.dtype), store.values[layer, pages, places].to(v.dtype)
+
+
+def _attend(q: TorchTensor, k: TorchTensor, v: TorchTensor) -> TorchTensor:
+    """Causal attention of the last tokens of each sequence: (batch, length, heads, head_dim)."""
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (batch, heads, length, head_dim)
+    new, total = q.shape[2], k.shape[2]
+    mask = None
+    if new != total:
+        mask = torch.ones(new, total, dtype=torch.bool, device=q.device).tril(total - new)
+    grouped = q.shape[1] != k.shape[1]
+    out = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped)
+    return out.transpose(1, 2)
