@@ -109,11 +109,3 @@ class Config:
         """Rotation per position of each pair, in radians (head_dim / 2,), scaling included."""
         plain = self.rope_theta ** (-np.arange(0, self.head_dim, 2, dtype=np.float64) / self.head_dim)
         return plain / self.rope_scaling.divisors(plain) if self.rope_scaling else plain
-
-
-def ffn_width(dim: int, multiplier: float | None, multiple_of: int) -> int:
-    """The width of the feed-forward layer as Meta's params.json implies it: 8/3 dim, scaled, rounded up."""
-    width = int(8 * dim / 3)
-    if multiplier is not None:
-        width = int(multiplier * width)
-    return -(-width // multiple_of) * multiple_of

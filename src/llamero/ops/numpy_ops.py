@@ -52,10 +52,13 @@ class NumpyOps:
         return NumpyStep(store, tuple(spans), np.cos(angles), np.sin(angles))
 
     def embed(self, table: Array, ids: Sequence[int]) -> Array:
-        return table[np.asarray(ids, np.int64)]
+        rows: Array = table[np.asarray(ids, np.int64)]
+        return rows
 
     def rms_norm(self, x: Array, weight: Array, eps: float) -> Array:
-        return x / np.sqrt(np.mean(x * x, axis=1, keepdims=True) + np.float32(eps)) * weight
+        mean = np.mean(x * x, axis=1, keepdims=True)  # (tokens, 1)
+        normed: Array = x / np.sqrt(mean + np.float32(eps)) * weight
+        return normed
 
     def matmul(self, x: Array, *weights: Array) -> tuple[Array, ...]:
         return tuple(x @ weight.T for weight in weights)
@@ -116,7 +119,8 @@ def rounded(rows: Array, kind: str) -> Array:
     inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
     scaled = groups * inverse
     steps = np.copysign(np.floor(np.abs(scaled) + 0.5), scaled)  # half away from zero, as Q8_0 rounds
-    return (steps * scale.astype(np.float16).astype(np.float32)).reshape(rows.shape).astype(np.float32)
+    kept: Array = (steps * scale.astype(np.float16).astype(np.float32)).reshape(rows.shape)
+    return kept
 
 
 def _attend(q: Array, keys: Array, values: Array, start: int) -> Array:
@@ -128,4 +132,5 @@ def _attend(q: Array, keys: Array, values: Array, start: int) -> Array:
     scores = np.where(position[:, None] >= np.arange(len(keys)), scores, -np.inf)
     scores = np.exp(scores - scores.max(axis=2, keepdims=True))
     scores /= scores.sum(axis=2, keepdims=True)
-    return np.einsum("hqk,khd->qhd", scores, values).astype(np.float32)
+    mixed: Array = np.einsum("hqk,khd->qhd", scores, values)
+    return mixed

@@ -1,6 +1,7 @@
 """The operations in torch: training with gradients, and inference on a GPU.
 
-Matrices are kept in one floating type (`dtype`); block-quantised tensors are decoded on the way in. Norms, rotations
+Stored matrices are decoded to one floating type (`dtype`), in which activations run as well; a trainer's own weights
+may be wider and are cast where they are used. Norms, rotations
 and softmax run in float32. Without a store, spans of one length are attended as a batch, others one by one.
 """
 
@@ -72,7 +73,7 @@ class TorchOps:
         return TorchStep(store, tuple(spans), cos, sin)
 
     def embed(self, table: TorchTensor, ids: Sequence[int] | TorchTensor) -> TorchTensor:
-        return functional.embedding(torch.as_tensor(ids, dtype=torch.long, device=self.device), table)
+        return functional.embedding(torch.as_tensor(ids, dtype=torch.long, device=self.device), table).to(self.dtype)
 
     def rms_norm(self, x: TorchTensor, weight: TorchTensor, eps: float) -> TorchTensor:
         return functional.rms_norm(x.float(), (x.shape[1],), eps=eps).to(x.dtype) * weight.to(x.dtype)
@@ -95,10 +96,10 @@ class TorchOps:
             return _attend(*batch).reshape(q.shape[0], -1)
         outputs = []
         for span, one_q, one_k, one_v in zip(
-            step.spans, q.split(lengths), k.split(lengths), v.split(lengths), strict=True
+            step.spans, *(torch.split(x, lengths) for x in (q, k, v)), strict=True
         ):
             if step.store is not None:
-                one_k, one_v = _remember(step.store, layer, span, one_k, one_v)  # noqa: PLW2901
+                one_k, one_v = _remember(step.store, layer, span, one_k, one_v)
             outputs.append(_attend(one_q[None], one_k[None], one_v[None])[0])
         return torch.cat(outputs).reshape(q.shape[0], -1)
 
