@@ -1,0 +1,110 @@
+"""Write a GGUF of a Llama's true shape with random weights: speed does not depend on their values.
+
+    python bench/random_model.py llama-3.2-1b Q4_K_M /tmp/1b-q4_k_m.gguf
+
+MIX is a block type (Q8_0, F16, ...) or Q4_K_M, which gives each tensor the type that llama.cpp's mixture gives it.
+The vocabulary is made up, of the true size.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from llamero.formats.blocks import F32, TYPES, BlockType
+from llamero.formats.gguf import write_gguf
+from llamero.formats.tensor import Tensor, TensorInfo
+from llamero.model.config import Config
+from llamero.model.config_files import config_to_gguf
+from llamero.model.family import by_name
+from llamero.model.weights import file_name, rope_divisors
+
+_PATTERN = 1 << 16  # values drawn and encoded once per block type; each tensor repeats them
+
+
+def more_bits(layer: int, layers: int) -> bool:
+    """The layers to which the K mixtures give more bits: the first and last eighth, and every third between."""
+    return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+
+
+def type_of(ours: str, config: Config, mix: str) -> BlockType:
+    """The block type of one tensor in the mixture."""
+    if ours.endswith("norm"):
+        return F32
+    if mix != "Q4_K_M":
+        return TYPES[mix]
+    if ours == "output" or (ours == "embedding" and config.tied):
+        return TYPES["Q6_K"]
+    part = ours.rpartition(".")[2]
+    if part in ("wv", "w2") and more_bits(int(ours.split(".")[1]), config.layers):
+        return TYPES["Q6_K"]
+    return TYPES["Q4_K"]
+
+
+def tensors(config: Config, mix: str, seed: int) -> Iterator[Tensor]:
+    """Every tensor, filled by repeating one encoded pattern per block type."""
+    rng = np.random.default_rng(seed)
+    patterns: dict[str, np.ndarray] = {}
+    for ours, shape in config.shapes().items():
+        kind = type_of(ours, config, mix)
+        if kind.name not in patterns:
+            scale = 1.0 if kind is F32 else 0.02
+            values = (rng.standard_normal(_PATTERN) * scale + (kind is F32)).astype(np.float32)
+            patterns[kind.name] = kind.encode(values)
+        info = TensorInfo(file_name(ours, "gguf"), kind, shape)
+        yield Tensor(info, np.resize(patterns[kind.name], info.nbytes))
+    if config.rope_scaling:
+        yield rope_divisors(config)
+
+
+def vocabulary(size: int) -> dict[str, object]:
+    """A byte-level vocabulary of that size in GGUF's words: 256 bytes, then pairs of earlier tokens, 256 controls."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    letters = [chr(b) if b in printable else chr(256 + i) for b, i in zip(range(256), _offsets(printable), strict=True)]
+    tokens, merges, seen = list(letters), [], set(letters)
+    rng = np.random.default_rng(0)
+    while len(tokens) < size - 256:
+        a, b = tokens[int(rng.integers(len(tokens)))], letters[int(rng.integers(256))]
+        if a + b not in seen and len(a) < 12:
+            merges.append(f"{a} {b}")
+            tokens.append(a + b)
+            seen.add(a + b)
+    controls = ["<|begin_of_text|>", "<|end_of_text|>", *(f"<|reserved_{i}|>" for i in range(254))]
+    return {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "llama-bpe",
+        "tokenizer.ggml.tokens": tokens + controls,
+        "tokenizer.ggml.token_type": [1] * len(tokens) + [3] * len(controls),
+        "tokenizer.ggml.merges": merges,
+        "tokenizer.ggml.bos_token_id": len(tokens),
+        "tokenizer.ggml.eos_token_id": len(tokens) + 1,
+    }
+
+
+def _offsets(printable: list[int]) -> list[int]:
+    """How many unprintable bytes come before each byte: GPT-2 writes those as the characters from 256 on."""
+    count, offsets = 0, []
+    for byte in range(256):
+        offsets.append(count)
+        count += byte not in printable
+    return offsets
+
+
+def write(name: str, mix: str, path: str, *, context: int | None = None, seed: int = 0) -> None:
+    """Write the model of that name and mixture; `context` overrides the published one."""
+    config = by_name(name)
+    if context:
+        config = replace(config, context=context)
+    write_gguf(path, config_to_gguf(config) | vocabulary(config.vocab), tensors(config, mix, seed))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", help="a Llama by name, such as llama-3.2-1b")
+    parser.add_argument("mix", help="a block type, or Q4_K_M")
+    parser.add_argument("path", help="the GGUF to write")
+    arguments = parser.parse_args()
+    write(arguments.name, arguments.mix, arguments.path)

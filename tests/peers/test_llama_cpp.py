@@ -1,0 +1,117 @@
+"""Next-token distributions beside llama.cpp's on one GGUF per block type, and both beside the float32 oracle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from llamero.formats.blocks import F32, TYPES
+from llamero.formats.gguf import write_gguf
+from llamero.formats.open import open_model_file
+from llamero.formats.tensor import Tensor, TensorInfo
+from llamero.model.config import Config
+from llamero.model.config_files import config_to_gguf
+from llamero.model.llama import forward
+from llamero.model.weights import load, named_tensors
+from llamero.ops.native_ops import NativeOps
+from llamero.ops.numpy_ops import NumpyOps
+from llamero.ops.protocol import Ops, Span
+
+llama_cpp = pytest.importorskip("llama_cpp", reason="install the [peers] extra")
+pytestmark = pytest.mark.peers
+
+CONFIG = Config(dim=256, layers=4, heads=8, kv_heads=2, head_dim=32, ffn_dim=512, vocab=320, context=1024)
+POSITIONS = 512
+KINDS = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"]
+KINDS += ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"]
+
+
+def vocabulary() -> dict[str, Any]:
+    """SentencePiece's byte tokens, and letters to fill up: enough for llama.cpp to load the file."""
+    letters = [chr(0x4E00 + i) for i in range(CONFIG.vocab - 259)]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{b:02X}>" for b in range(256)), *letters]
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": [-float(i) for i in range(CONFIG.vocab)],
+        "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * len(letters)],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+    }
+
+
+def write(kind: str, path: Path) -> None:
+    """A random model with that block type in every matrix, sharp enough for its mistakes to show."""
+    rng = np.random.default_rng(3)
+    arrays = {}
+    for name, shape in CONFIG.shapes().items():
+        if len(shape) == 1:
+            arrays[name] = rng.uniform(0.5, 1.5, shape).astype(np.float32)
+        else:
+            width = 0.15 if name == "output" else 1.2 / np.sqrt(shape[1])
+            arrays[name] = (rng.standard_normal(shape) * width).astype(np.float32)
+    tensors = []
+    for tensor in named_tensors(CONFIG, arrays, "gguf"):
+        if len(tensor.info.shape) == 2:
+            block = TYPES[kind]
+            info = TensorInfo(tensor.info.name, block, tensor.info.shape)
+            tensors.append(Tensor(info, block.encode(tensor.decode().reshape(-1))))
+        else:
+            assert tensor.info.type is F32
+            tensors.append(tensor)
+    write_gguf(path, config_to_gguf(CONFIG) | vocabulary(), tensors)
+
+
+def ours(ops: Ops[Any, Any], path: Path, ids: list[int]) -> NDArray[np.float64]:
+    weights = load(open_model_file(path), ops)
+    return log_softmax(np.array(ops.numpy(forward(ops, weights, None, ids, [Span(0, len(ids))]))))
+
+
+def theirs(path: Path, ids: list[int]) -> NDArray[np.float64]:
+    llama = llama_cpp.Llama(str(path), n_ctx=1024, logits_all=True, verbose=False, n_threads=2)
+    llama.eval(ids)
+    return log_softmax(np.array(llama.scores[: len(ids)]))
+
+
+def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    logits = logits.astype(np.float64)
+    logits = logits - logits.max(axis=1, keepdims=True)
+    found: NDArray[np.float64] = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    return found
+
+
+def divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """Mean Kullback-Leibler divergence of q from p over the positions, in nats."""
+    return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_close_to_float32_as_llama_cpp(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"{kind}.gguf"
+    write(kind, path)
+    ids = [1, *np.random.default_rng(4).integers(3, CONFIG.vocab, POSITIONS - 1).tolist()]
+    oracle, native, peer = ours(NumpyOps(), path, ids), ours(NativeOps(), path, ids), theirs(path, ids)
+    to_peer, mine, other = divergence(peer, native), divergence(oracle, native), divergence(oracle, peer)
+    print(f"{kind}: from llama.cpp {to_peer:.2e}; from float32: llamero {mine:.2e}, llama.cpp {other:.2e}")
+    assert to_peer < 1e-3
+    assert mine <= max(other, 1e-9)  # below 1e-9 both are float32 rounding
+
+
+def test_greedy_text_is_the_same(tmp_path: Path) -> None:
+    """In float32 the two write the same ids."""
+    path = tmp_path / "f32.gguf"
+    write("F32", path)
+    ids = [1, 40, 41, 42]
+    llama = llama_cpp.Llama(str(path), n_ctx=256, verbose=False, n_threads=2)
+    wanted = [token for token, _ in zip(llama.generate(ids, temp=0.0), range(40), strict=False)]
+    ops = NativeOps()
+    weights = load(open_model_file(path), ops)
+    found = list(ids)
+    for _ in wanted:
+        logits = ops.numpy(forward(ops, weights, None, found, [Span(0, len(found))], rows=[len(found) - 1]))
+        found.append(int(logits[0].argmax()))
+    assert found[4:] == wanted
