@@ -99,7 +99,8 @@ def config_of(reader: Reader) -> Config:
     embedding = _info(reader, file_name("embedding", layout))
     tied = file_name("output", layout) not in infos
     if layout == "hf":
-        return replace(config_from_hf(reader.metadata), tied=tied)
+        config = config_from_hf(reader.metadata)
+        return replace(config, tied=config.tied and tied)  # some tied files repeat the embedding as lm_head
     if layout == "meta":
         ffn_dim = _info(reader, file_name("layers.0.w1", layout)).shape[0]
         return config_from_meta(reader.metadata, vocab=embedding.shape[0], ffn_dim=ffn_dim, tied=tied)
