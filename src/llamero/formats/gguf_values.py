@@ -66,7 +66,7 @@ class Typed:
 def type_of(value: object, key: str) -> ValueType:
     """The GGUF type that a Python value is written as; numpy scalars and arrays keep their own.
 
-    int: U32 if it fits, else I32, U64 or I64. float: F32. list: see `array_of`. Raises SettingError for the rest.
+    int: U32 if it fits, else I32, I64 or U64. float: F32. list: see `array_of`. Raises SettingError for the rest.
     """
     if isinstance(value, Typed):
         return value.type
@@ -75,7 +75,7 @@ def type_of(value: object, key: str) -> ValueType:
     if isinstance(value, np.generic):
         return _type_of_dtype(value.dtype, key)
     if isinstance(value, int):
-        return _type_of_int(value, key)
+        return _first_to_hold(value, value, (ValueType.U32, ValueType.I32, ValueType.I64, ValueType.U64), key)
     if isinstance(value, float):
         return ValueType.F32
     if isinstance(value, str):
@@ -88,7 +88,7 @@ def type_of(value: object, key: str) -> ValueType:
 def array_of(value: Sequence[Any] | NDArray[Any], key: str) -> NDArray[Any] | Sequence[str]:
     """A list as what GGUF can store: strings as they are, numbers as a numpy array of a type that GGUF has.
 
-    Python ints become int32 (int64 where one does not fit), floats float32, bools bool. Raises SettingError for a
+    Python ints become int32 (int64 or uint64 where one does not fit), floats float32, bools bool. Raises SettingError for a
     mixed, nested or two-dimensional list.
     """
     if isinstance(value, StringArray):
@@ -103,8 +103,8 @@ def array_of(value: Sequence[Any] | NDArray[Any], key: str) -> NDArray[Any] | Se
     if kinds == {bool}:
         return np.array(value, dtype=bool)
     if kinds == {int}:
-        small = all(-(1 << 31) <= item < 1 << 31 for item in value)
-        return np.array(value, dtype="<i4" if small else DTYPES[_type_of_int(max(value, key=abs), key, wide=True)])
+        kind = _first_to_hold(min(value), max(value), (ValueType.I32, ValueType.I64, ValueType.U64), key)
+        return np.array(value, dtype=DTYPES[kind])
     if kinds <= {int, float}:
         return np.array(value, dtype="<f4")
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
@@ -123,16 +123,12 @@ def _type_of_dtype(dtype: np.dtype[Any], key: str) -> ValueType:
     raise SettingError(f"metadata {key}: GGUF has no type for numpy's {dtype}")
 
 
-def _type_of_int(value: int, key: str, *, wide: bool = False) -> ValueType:
-    if not wide and 0 <= value < 1 << 32:
-        return ValueType.U32
-    if not wide and -(1 << 31) <= value < 0:
-        return ValueType.I32
-    if -(1 << 63) <= value < 1 << 63:
-        return ValueType.I64
-    if 0 <= value < 1 << 64:
-        return ValueType.U64
-    raise SettingError(f"metadata {key}: {value} does not fit 64 bits")
+def _first_to_hold(low: int, high: int, kinds: Sequence[ValueType], key: str) -> ValueType:
+    for kind in kinds:
+        limits = np.iinfo(DTYPES[kind])
+        if limits.min <= low and high <= limits.max:
+            return kind
+    raise SettingError(f"metadata {key}: whole numbers from {low} to {high} do not fit 64 bits")
 
 
 def pack_scalar(kind: ValueType, value: Any, key: str) -> bytes:
