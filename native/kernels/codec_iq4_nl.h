@@ -1,0 +1,24 @@
+// IQ4_NL: a scale and 32 nibbles that index a table. See codec.h for the terms.
+#pragma once
+#include "../blocks.h"
+#include "vec.h"
+
+namespace llamero {
+namespace LLAMERO_LEVEL {
+namespace {
+
+// The table -127 -104 -83 -65 -49 -35 -22 -10 1 13 25 38 53 69 89 113, plus 128.
+constexpr uint8_t uneven_steps[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+
+struct IQ4_NL {
+    using Block = BlockIQ4_NL;
+    static constexpr int values = 32, group = 32, offset = 128, peak = 255;
+    static constexpr bool mins = false;
+
+    static LLAMERO_INLINE void scales(const Block& b, float* scale, float*) { *scale = half_to_float(b.d); }
+    static LLAMERO_INLINE U8x32 quants(const Block& b, int) { return lookup(uneven_steps, nibbles(b.q)); }
+};
+
+}  // namespace
+}  // namespace LLAMERO_LEVEL
+}  // namespace llamero

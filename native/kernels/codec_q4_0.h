@@ -1,0 +1,21 @@
+// Q4_0: a scale and 32 nibbles, less 8. The terms of a codec are explained in codec.h.
+#pragma once
+#include "../blocks.h"
+#include "vec.h"
+
+namespace llamero {
+namespace LLAMERO_LEVEL {
+namespace {
+
+struct Q4_0 {
+    using Block = BlockQ4_0;
+    static constexpr int values = 32, group = 32, offset = 8, peak = 15;
+    static constexpr bool mins = false;
+
+    static LLAMERO_INLINE void scales(const Block& b, float* scale, float*) { *scale = half_to_float(b.d); }
+    static LLAMERO_INLINE U8x32 quants(const Block& b, int) { return nibbles(b.q); }
+};
+
+}  // namespace
+}  // namespace LLAMERO_LEVEL
+}  // namespace llamero

@@ -1,0 +1,21 @@
+// Q5_0: a scale and 32 five-bit numbers, less 16. The terms of a codec are explained in codec.h.
+#pragma once
+#include "../blocks.h"
+#include "vec.h"
+
+namespace llamero {
+namespace LLAMERO_LEVEL {
+namespace {
+
+struct Q5_0 {
+    using Block = BlockQ5_0;
+    static constexpr int values = 32, group = 32, offset = 16, peak = 31;
+    static constexpr bool mins = false;
+
+    static LLAMERO_INLINE void scales(const Block& b, float* scale, float*) { *scale = half_to_float(b.d); }
+    static LLAMERO_INLINE U8x32 quants(const Block& b, int) { return nibbles(b.q) | bits_to_bytes(b.fifth, 16); }
+};
+
+}  // namespace
+}  // namespace LLAMERO_LEVEL
+}  // namespace llamero

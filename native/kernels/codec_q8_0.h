@@ -1,0 +1,21 @@
+// Q8_0: a scale and 32 signed bytes. The terms of a codec are explained in codec.h.
+#pragma once
+#include "../blocks.h"
+#include "vec.h"
+
+namespace llamero {
+namespace LLAMERO_LEVEL {
+namespace {
+
+struct Q8_0 {
+    using Block = BlockQ8_0;
+    static constexpr int values = 32, group = 32, offset = 128, peak = 255;
+    static constexpr bool mins = false;
+
+    static LLAMERO_INLINE void scales(const Block& b, float* scale, float*) { *scale = half_to_float(b.d); }
+    static LLAMERO_INLINE U8x32 quants(const Block& b, int) { return load<U8x32>(b.q) ^ 128; }
+};
+
+}  // namespace
+}  // namespace LLAMERO_LEVEL
+}  // namespace llamero

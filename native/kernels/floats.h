@@ -1,0 +1,215 @@
+// Products with weights that are floats of some width: the dot path and the tile path again, without scales. Weights
+// become float32 exactly; where the processor multiplies pairs of bfloats faster, bfloat weights may stay as they are.
+#pragma once
+#include "lanes.h"
+
+namespace llamero {
+namespace LLAMERO_LEVEL {
+namespace {
+
+struct F32 {
+    using Value = float;
+    static LLAMERO_INLINE Floats load(const Value* p) { return load_floats(p); }
+    static LLAMERO_INLINE float one(Value v) { return v; }
+};
+
+struct F16 {
+    using Value = uint16_t;
+    static LLAMERO_INLINE Floats load(const Value* p) { return load_floats(p); }
+    static LLAMERO_INLINE float one(Value v) { return half_to_float(v); }
+};
+
+struct BF16 {
+    using Value = uint16_t;
+    static LLAMERO_INLINE Floats load(const Value* p) { return load_bfloats(p); }
+    static LLAMERO_INLINE float one(Value v) { return bfloat_to_float(v); }
+};
+
+template <class V>
+LLAMERO_INLINE typename V::Value value_at(const uint8_t* row, int64_t i) {
+    return ::llamero::LLAMERO_LEVEL::load<typename V::Value>(row + i * sizeof(typename V::Value));
+}
+
+template <class V>
+void decode_floats(const uint8_t* row, float* out, int64_t k) {
+    for (int64_t i = 0; i < k; ++i) out[i] = V::one(value_at<V>(row, i));
+}
+
+// Activations as floats: rows padded with zeros to a multiple of 16.
+struct FloatRows {
+    static int64_t stride(int64_t k) { return (k + 15) / 16 * 16; }
+    static int64_t bytes(int64_t k) { return stride(k) * int64_t(sizeof(float)); }
+
+    static void prepare(const float* x, int64_t k, void* out, int64_t row) {
+        float* p = static_cast<float*>(out) + row * stride(k);
+        std::memcpy(p, x, k * sizeof(float));
+        for (int64_t i = k; i < stride(k); ++i) p[i] = 0.0f;
+    }
+};
+
+// Activations rounded to bfloats (to nearest even): rows padded with zeros to a multiple of 32.
+struct BFloatRows {
+    static int64_t stride(int64_t k) { return (k + 31) / 32 * 32; }
+    static int64_t bytes(int64_t k) { return stride(k) * int64_t(sizeof(uint16_t)); }
+
+    static LLAMERO_INLINE uint16_t round(float f) {
+        const uint32_t bits = float_to_bits(f);
+        if ((bits & 0x7fffffff) > 0x7f800000) return uint16_t(bits >> 16 | 0x40);  // not a number stays so
+        return uint16_t((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+    }
+
+    static void prepare(const float* x, int64_t k, void* out, int64_t row) {
+        uint16_t* p = static_cast<uint16_t*>(out) + row * stride(k);
+        for (int64_t i = 0; i < k; ++i) p[i] = round(x[i]);
+        for (int64_t i = k; i < stride(k); ++i) p[i] = 0;
+    }
+};
+
+// The dot path: N rows of activations, weights read once.
+template <class V, int N>
+void float_dot_rows(const Matrix& w, const void* prepared, int64_t first, float* y, int64_t ldy, int64_t begin,
+                    int64_t end) {
+    using Value = typename V::Value;
+    constexpr int chains = N > 2 ? 2 : 4;  // sums that do not wait for each other
+    constexpr uintptr_t ahead = 4096;      // bytes
+    const float* x = static_cast<const float*>(prepared) + first * FloatRows::stride(w.k);
+    for (int64_t j = begin; j < end; ++j) {
+        const Value* p = reinterpret_cast<const Value*>(w.data + j * w.row_bytes);
+        Floats sums[N][chains];
+        for (int r = 0; r < N; ++r)
+            for (int c = 0; c < chains; ++c) sums[r][c] = zero_floats();
+        const auto add = [&](Floats weights, int64_t at, int chain) {
+            LLAMERO_UNROLL
+            for (int r = 0; r < N; ++r)
+                sums[r][chain] = multiply_add(weights, load_floats(x + r * FloatRows::stride(w.k) + at), sums[r][chain]);
+        };
+        int64_t at = 0;
+        for (; at + chains * lanes <= w.k; at += chains * lanes) {
+            for (uintptr_t line = 0; line < chains * lanes * sizeof(Value); line += 64) prefetch(p + at, ahead + line);
+            LLAMERO_UNROLL
+            for (int c = 0; c < chains; ++c) add(V::load(p + at + c * lanes), at + c * lanes, c);
+        }
+        for (; at + lanes <= w.k; at += lanes) add(V::load(p + at), at, 0);
+        if (at < w.k) {
+            Value tail[lanes] = {};
+            std::memcpy(tail, p + at, (w.k - at) * sizeof(Value));
+            add(V::load(tail), at, 0);
+        }
+        for (int r = 0; r < N; ++r) {
+            Floats all = sums[r][0];
+            for (int c = 1; c < chains; ++c) all = all + sums[r][c];
+            y[(first + r) * ldy + j] = sum_floats(all);
+        }
+    }
+}
+
+// How a tile multiplies: one float of each weight row at a time.
+struct OneFloat {
+    using Rows = FloatRows;
+    using Element = float;
+    static constexpr int per_lane = 1;
+
+    template <class V>
+    static LLAMERO_INLINE void unpack(const uint8_t* p, int64_t count, float* out) {
+        int64_t i = 0;
+        for (; i + lanes <= count; i += lanes) {
+            store_floats(out + i, V::load(reinterpret_cast<const typename V::Value*>(p) + i));
+        }
+        for (; i < count; ++i) out[i] = V::one(value_at<V>(p, i));
+        for (; i % 4; ++i) out[i] = 0.0f;
+    }
+    static LLAMERO_INLINE Floats multiply(const uint8_t* w, const float* x, Floats sum) {
+        return multiply_add(load_floats(reinterpret_cast<const float*>(w)), broadcast(x), sum);
+    }
+};
+
+#if defined(__AVX512BF16__)
+// Two bfloats of each weight row at a time.
+struct TwoBFloats {
+    using Rows = BFloatRows;
+    using Element = uint16_t;
+    static constexpr int per_lane = 2;
+
+    template <class V>
+    static LLAMERO_INLINE void unpack(const uint8_t* p, int64_t count, uint16_t* out) {
+        std::memcpy(out, p, count * 2);
+        for (int64_t i = count; i % 8; ++i) out[i] = 0;
+    }
+    static LLAMERO_INLINE Floats multiply(const uint8_t* w, const uint16_t* x, Floats sum) {
+        const __m512i two = _mm512_set1_epi32(load<int32_t>(x));
+        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(_mm512_loadu_si512(w)), "v"(two));
+        return sum;
+    }
+};
+#endif
+
+#if defined(__AVX512F__)
+constexpr int float_columns = 4, float_rows = 6;
+#elif defined(__AVX2__)
+constexpr int float_columns = 2, float_rows = 6;
+#else
+constexpr int float_columns = 2, float_rows = 4;
+#endif
+
+template <class U>
+struct FloatPanel {
+    static constexpr int width = float_columns * lanes;
+    static constexpr int steps = 64, values = steps * U::per_lane;  // of k
+    alignas(64) uint8_t w[steps][width][4];
+    alignas(64) typename U::Element rows[lanes][values];
+
+    template <class V>
+    void unpack(const Matrix& m, int64_t j, int64_t end, int64_t at, int64_t count) {
+        for (int c = 0; c < width; c += lanes) {
+            for (int l = 0; l < lanes; ++l) {
+                const uint8_t* p = m.data + (j + c + l) * m.row_bytes + at * sizeof(typename V::Value);
+                if (j + c + l < end) U::template unpack<V>(p, count, rows[l]);
+                else std::memset(rows[l], 0, sizeof rows[l]);
+            }
+            interleave(rows, sizeof rows[0], (count + U::per_lane - 1) / U::per_lane, w[0][c], sizeof w[0]);
+        }
+    }
+};
+
+template <class U, int Rows>
+void float_tile_rows(const FloatPanel<U>& panel, const typename U::Element* x, int64_t stride, int64_t count, float* y,
+                     int64_t ldy, int64_t valid, bool add) {
+    Floats sums[Rows][float_columns];
+    for (int r = 0; r < Rows; ++r)
+        for (int c = 0; c < float_columns; ++c) sums[r][c] = zero_floats();
+    for (int64_t s = 0; s * U::per_lane < count; ++s) {
+        LLAMERO_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+            LLAMERO_UNROLL
+            for (int c = 0; c < float_columns; ++c)
+                sums[r][c] = U::multiply(panel.w[s][c * lanes], x + r * stride + s * U::per_lane, sums[r][c]);
+        }
+    }
+    for (int r = 0; r < Rows; ++r) store_tile_row(sums[r], y + r * ldy, valid, add);
+}
+
+// y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
+template <class V, class U>
+void float_tile_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin,
+                        int64_t end, void* scratch) {
+    using Panel = FloatPanel<U>;
+    Panel& panel = *static_cast<Panel*>(scratch);
+    const typename U::Element* x = static_cast<const typename U::Element*>(prepared);
+    const int64_t stride = U::Rows::stride(w.k);
+    for (int64_t j = begin; j < end; j += Panel::width) {
+        const int64_t valid = end - j < Panel::width ? end - j : Panel::width;
+        for (int64_t at = 0; at < w.k; at += Panel::values) {
+            const int64_t count = w.k - at < Panel::values ? w.k - at : Panel::values;
+            panel.template unpack<V>(w, j, end, at, count);
+            int64_t i = 0;
+            for (; i + float_rows <= n; i += float_rows)
+                float_tile_rows<U, float_rows>(panel, x + i * stride + at, stride, count, y + i * ldy + j, ldy, valid, at > 0);
+            for (; i < n; ++i)
+                float_tile_rows<U, 1>(panel, x + i * stride + at, stride, count, y + i * ldy + j, ldy, valid, at > 0);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace LLAMERO_LEVEL
+}  // namespace llamero

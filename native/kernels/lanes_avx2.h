@@ -1,0 +1,73 @@
+// The tile path's vectors: 8 weight rows in the lanes of a 32-byte register. See lanes.h.
+#pragma once
+
+namespace llamero {
+namespace LLAMERO_LEVEL {
+namespace {
+
+constexpr int lanes = 8;
+typedef __m256 Floats;
+
+LLAMERO_INLINE Floats zero_floats() { return _mm256_setzero_ps(); }
+LLAMERO_INLINE Floats load_floats(const float* p) { return _mm256_loadu_ps(p); }
+LLAMERO_INLINE Floats load_floats(const uint16_t* half) { return _mm256_cvtph_ps(load<__m128i>(half)); }
+LLAMERO_INLINE void store_floats(float* p, Floats v) { _mm256_storeu_ps(p, v); }
+LLAMERO_INLINE Floats broadcast(const float* p) { return _mm256_broadcast_ss(p); }
+LLAMERO_INLINE Floats multiply_add(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
+LLAMERO_INLINE float sum_floats(Floats v) { return sum((F32x8)v); }
+
+LLAMERO_INLINE Floats load_bfloats(const uint16_t* p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(load<__m128i>(p)), 16));
+}
+
+// Four 4-byte columns of 8 rows, transposed: out[c] holds column c of rows 0 to 7.
+LLAMERO_INLINE void interleave4(const uint8_t* rows, int64_t stride, uint8_t* out, int64_t out_stride) {
+    __m256i y[4];
+    LLAMERO_UNROLL
+    for (int i = 0; i < 4; ++i) {  // rows i, i + 4
+        const uint8_t* p = rows + i * stride;
+        y[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(load<__m128i>(p)), load<__m128i>(p + 4 * stride), 1);
+    }
+    const __m256i a = _mm256_unpacklo_epi32(y[0], y[1]), b = _mm256_unpackhi_epi32(y[0], y[1]);
+    const __m256i c = _mm256_unpacklo_epi32(y[2], y[3]), d = _mm256_unpackhi_epi32(y[2], y[3]);
+    store(out, _mm256_unpacklo_epi64(a, c));
+    store(out + out_stride, _mm256_unpackhi_epi64(a, c));
+    store(out + 2 * out_stride, _mm256_unpacklo_epi64(b, d));
+    store(out + 3 * out_stride, _mm256_unpackhi_epi64(b, d));
+}
+
+// Sums of products of four neighbouring bytes, one weight row to a lane. Weights up to Peak leave room for several
+// products in 16 bits before they must be widened; full bytes come signed, and give their sign to the activation.
+template <int Peak>
+struct Dots {
+    static constexpr bool is_signed = Peak > 127;
+    static constexpr int room = is_signed ? 1 : 32767 / (2 * 127 * Peak);
+    __m256i sums, pairs;
+    int held;  // products in `pairs`; known to the compiler once the loop is unrolled
+
+    LLAMERO_INLINE void start(const int32_t* from) {
+        sums = _mm256_set1_epi32(*from);
+        held = 0;
+    }
+    LLAMERO_INLINE void widen() {
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+        held = 0;
+    }
+    LLAMERO_INLINE void add(const uint8_t* weights, const int8_t* activations) {
+        int32_t four;
+        std::memcpy(&four, activations, 4);
+        const __m256i w = load<__m256i>(weights), x = _mm256_set1_epi32(four);
+        const __m256i product = is_signed ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
+                                          : _mm256_maddubs_epi16(w, x);
+        pairs = held ? _mm256_add_epi16(pairs, product) : product;
+        if (++held == room) widen();
+    }
+    LLAMERO_INLINE Floats total() {
+        if (held) widen();
+        return _mm256_cvtepi32_ps(sums);
+    }
+};
+
+}  // namespace
+}  // namespace LLAMERO_LEVEL
+}  // namespace llamero

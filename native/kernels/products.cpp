@@ -1,0 +1,116 @@
+// The table of products of one level: which type takes which codec, and how many rows take which path.
+#include "../products.h"
+
+#include "dot.h"
+#include "floats.h"
+#include "tile.h"
+
+namespace llamero {
+namespace LLAMERO_LEVEL {
+
+Products products();
+
+namespace {
+
+// Up to this many rows of activations the dot path is faster: it reads weights where they lie.
+constexpr int64_t dot_rows_at_most = 4;
+
+// Everything a type of weight needs; the rest of this file only picks from a table of these.
+struct Entry {
+    Type type;
+    Form form;        // of activations, for few rows
+    Form tile_form;   // and for many
+    size_t scratch;   // bytes a tile needs
+    int64_t step;     // weight rows in a tile
+    void (*dot)(const Matrix&, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end);
+    void (*tile)(const Matrix&, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
+                 void* scratch);
+    void (*decode)(const uint8_t* row, float* out, int64_t k);
+};
+
+template <class C>
+void dot_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end) {
+    if (n == 1) dot_rows<C, 1>(w, prepared, 0, y, ldy, begin, end);
+    else if (n == 2) dot_rows<C, 2>(w, prepared, 0, y, ldy, begin, end);
+    else if (n == 3) dot_rows<C, 3>(w, prepared, 0, y, ldy, begin, end);
+    else if (n == 4) dot_rows<C, 4>(w, prepared, 0, y, ldy, begin, end);
+}
+
+template <class V>
+void float_dot_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin,
+                       int64_t end) {
+    if (n == 1) float_dot_rows<V, 1>(w, prepared, 0, y, ldy, begin, end);
+    else if (n == 2) float_dot_rows<V, 2>(w, prepared, 0, y, ldy, begin, end);
+    else if (n == 3) float_dot_rows<V, 3>(w, prepared, 0, y, ldy, begin, end);
+    else if (n == 4) float_dot_rows<V, 4>(w, prepared, 0, y, ldy, begin, end);
+}
+
+template <class C>
+constexpr Entry blocks(Type type) {
+    return {type, Form::Int8, Form::Int8, sizeof(Panel<C>), TileShape<C>::width,
+            dot_product<C>, tile_product<C>, decode_row<C>};
+}
+
+template <class V, class U = OneFloat>
+constexpr Entry floats(Type type, Form tile_form = Form::Float) {
+    return {type, Form::Float, tile_form, sizeof(FloatPanel<U>), FloatPanel<U>::width,
+            float_dot_product<V>, float_tile_product<V, U>, decode_floats<V>};
+}
+
+constexpr Entry entries[] = {
+    floats<F32>(Type::F32), floats<F16>(Type::F16), floats<BF16>(Type::BF16),
+    blocks<Q8_0>(Type::Q8_0), blocks<Q4_0>(Type::Q4_0), blocks<Q4_1>(Type::Q4_1), blocks<Q5_0>(Type::Q5_0),
+    blocks<Q5_1>(Type::Q5_1), blocks<Q2_K>(Type::Q2_K), blocks<Q3_K>(Type::Q3_K), blocks<Q4_K>(Type::Q4_K),
+    blocks<Q5_K>(Type::Q5_K), blocks<Q6_K>(Type::Q6_K), blocks<IQ4_NL>(Type::IQ4_NL), blocks<IQ4_XS>(Type::IQ4_XS),
+};
+
+#if defined(__AVX512BF16__)
+constexpr Entry bfloat_pairs = floats<BF16, TwoBFloats>(Type::BF16, Form::BFloat);
+
+// Multiplying pairs of bfloats is twice as fast as floats on AMD's processors, and half as fast on Intel's.
+bool pairs_pay() { return __builtin_cpu_is("amd"); }
+#endif
+
+const Entry& entry(Type type) {
+#if defined(__AVX512BF16__)
+    if (type == Type::BF16 && pairs_pay()) return bfloat_pairs;
+#endif
+    for (const Entry& e : entries)
+        if (e.type == type) return e;
+    __builtin_unreachable();  // a Matrix is made with types of the table only
+}
+
+Form form(Type type, int64_t n) { return n <= dot_rows_at_most ? entry(type).form : entry(type).tile_form; }
+
+size_t form_bytes(Form form, int64_t n, int64_t k) {
+    if (form == Form::Int8) return size_t(n * Int8Row::bytes(k));
+    return size_t(n * (form == Form::Float ? FloatRows::bytes(k) : BFloatRows::bytes(k)));
+}
+
+void prepare(Form form, const float* x, int64_t, int64_t k, void* out, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+        if (form == Form::Int8) quantise_row(x + i * k, k, Int8Row::at(out, i, k));
+        else if (form == Form::Float) FloatRows::prepare(x + i * k, k, out, i);
+        else BFloatRows::prepare(x + i * k, k, out, i);
+    }
+}
+
+size_t scratch_bytes(Type type, int64_t n, int64_t) { return n <= dot_rows_at_most ? 0 : entry(type).scratch; }
+
+int64_t step(Type type, int64_t n, int64_t) { return n <= dot_rows_at_most ? 1 : entry(type).step; }
+
+void product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
+             void* scratch) {
+    const Entry& e = entry(w.type);
+    if (n <= dot_rows_at_most) e.dot(w, prepared, n, y, ldy, begin, end);
+    else e.tile(w, prepared, n, y, ldy, begin, end, scratch);
+}
+
+void decode(Type type, const uint8_t* row, float* out, int64_t k) { entry(type).decode(row, out, k); }
+
+}  // namespace
+
+Products products() { return {form, form_bytes, prepare, scratch_bytes, product, step, decode}; }
+
+}  // namespace LLAMERO_LEVEL
+}  // namespace llamero

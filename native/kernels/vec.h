@@ -1,0 +1,77 @@
+// Small vectors that the products are written with. Portable arithmetic uses the compiler's vector types (+, &, >> work
+// on every processor); what needs a processor's own instruction is in vec_avx2.h or vec_plain.h (32 bytes, the dot path)
+// and lanes_*.h (native width, the tile path). Everything is per level: nothing here may be shared between levels.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#if defined(__GNUC__) && !defined(__clang__)
+// Vectors wider than a level's registers are passed in memory; nothing crosses a boundary where that matters.
+#pragma GCC diagnostic ignored "-Wpsabi"
+// GCC 12's own AVX-512 header starts from registers it calls undefined (its bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#if defined(__AVX2__)
+#include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+
+#define LLAMERO_INLINE inline __attribute__((always_inline))
+#define LLAMERO_UNROLL _Pragma("GCC unroll 16")
+
+namespace llamero {
+namespace LLAMERO_LEVEL {
+namespace {
+
+typedef uint8_t U8x16 __attribute__((vector_size(16)));
+typedef uint8_t U8x32 __attribute__((vector_size(32)));
+typedef int8_t I8x32 __attribute__((vector_size(32)));
+typedef int32_t I32x8 __attribute__((vector_size(32)));
+typedef float F32x8 __attribute__((vector_size(32)));
+
+template <class V>
+LLAMERO_INLINE V load(const void* p) {
+    V v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
+
+template <class V>
+LLAMERO_INLINE void store(void* p, const V& v) {
+    std::memcpy(p, &v, sizeof v);
+}
+
+LLAMERO_INLINE F32x8 to_float(I32x8 v) { return __builtin_convertvector(v, F32x8); }
+
+LLAMERO_INLINE float bits_to_float(uint32_t bits) {
+    float f;
+    std::memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+LLAMERO_INLINE uint32_t float_to_bits(float f) {
+    uint32_t bits;
+    std::memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+LLAMERO_INLINE float bfloat_to_float(uint16_t b) { return bits_to_float(uint32_t(b) << 16); }
+
+// Fetch what a stream of weights will need, `ahead` bytes from p; past the end of a mapping it does nothing.
+LLAMERO_INLINE void prefetch(const void* p, uintptr_t ahead) {
+    __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + ahead));
+}
+
+}  // namespace
+}  // namespace LLAMERO_LEVEL
+}  // namespace llamero
+
+#if defined(__AVX2__)
+#include "vec_avx2.h"
+#else
+#include "vec_plain.h"
+#endif
