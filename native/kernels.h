@@ -1,5 +1,5 @@
 // The table of functions that every instruction-set level fills in, and how to find a level at run time.
-// Knows nothing of Python, files or models.
+// Plain functions over pointers, sizes and strides; nothing in a table allocates, locks or throws.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -8,10 +8,71 @@
 
 namespace llamero {
 
+// Operations on rows of floats. Arrays may not overlap, except that y may be x itself.
+struct Rowwise {
+    // y = x / sqrt(mean(x^2) + eps) * weight for each row of cols values.
+    void (*rms_norm)(const float* x, const float* weight, float* y, int64_t rows, int64_t cols, float eps);
+    // Rotates neighbouring pairs of each head. `table` has 2 * head_dim floats a row: cos c0 c0 c1 c1 ..., then
+    // sin -s0 s0 -s1 s1 ...; cols is a multiple of head_dim.
+    void (*rope)(const float* x, float* y, const float* table, int64_t rows, int64_t cols, int64_t head_dim);
+    void (*swiglu)(const float* gate, const float* up, float* y, int64_t count);  // silu(gate) * up
+    void (*add)(const float* x, const float* y, float* z, int64_t count);
+};
+
+// How a cache keeps a row of head_dim values: floats, halves, or Q8_0 blocks of 32.
+enum class Kind : int32_t { F32, F16, Q8_0 };
+
+// The keys or values of one sequence and one head: row t is at base + pages[t / page] * page_bytes + t % page *
+// row_bytes. Without pages, rows simply follow one another.
+struct Rows {
+    const uint8_t* base;
+    const int32_t* pages;  // null: not paged
+    int64_t page;
+    int64_t page_bytes;
+    int64_t row_bytes;
+};
+
+// A block of query tokens of one sequence, all query heads of one key head, over a part of their context.
+struct Attend {
+    Kind kind;
+    Rows keys, values;
+    const float* q;    // query head h of token i starts at q + i * q_stride + h * head_dim
+    float* out;        // likewise; q's stride. Only written where `partial` is null
+    int64_t q_stride;  // floats between tokens
+    int64_t tokens;    // query tokens
+    int64_t heads;     // query heads
+    int64_t head_dim;
+    int64_t first;       // query token i sees the context rows 0 .. first + i
+    int64_t begin, end;  // the part of the context to read
+    // Where not null, the result stays unfinished: for each query row (token by token, head by head) head_dim sums,
+    // then its maximum score and its sum of weights.
+    float* partial;
+};
+
+struct Attention {
+    // How many query tokens a block may have.
+    int64_t (*block)(int64_t heads);
+    // Scratch bytes for one block (64-byte aligned).
+    size_t (*scratch_bytes)(int64_t query_rows, int64_t head_dim);
+    void (*attend)(const Attend& task, void* scratch);
+    // Joins `parts` unfinished results, `stride` floats apart, into out (query rows as in Attend).
+    void (*merge)(const float* partial, int64_t parts, int64_t stride, float* out, int64_t q_stride, int64_t tokens,
+                  int64_t heads, int64_t head_dim);
+    // Writes one row of head_dim values the way `kind` keeps it.
+    void (*keep)(Kind kind, const float* in, uint8_t* out, int64_t head_dim);
+};
+
+// Bytes of one kept row. Static: no level may borrow another's copy.
+static inline int64_t kept_bytes(Kind kind, int64_t head_dim) {
+    return kind == Kind::F32 ? 4 * head_dim : kind == Kind::F16 ? 2 * head_dim : head_dim / 32 * 34;
+}
+
 // All kernels of one level. native/kernels/level.cpp builds it; nothing else names a level's functions.
 struct Kernels {
     const char* level;
     Products products;
+    Rowwise rowwise;
+    Attention attention;
 };
 
 // The levels that this processor and operating system can run, weakest first; ends with a null pointer.
@@ -24,7 +85,9 @@ const Kernels* const* levels();
 #ifdef LLAMERO_LEVEL
 namespace llamero {
 namespace LLAMERO_LEVEL {
-Products products();  // defined in native/kernels/products.cpp
-}
+Products products();    // products.cpp
+Rowwise rowwise();      // rowwise.cpp
+Attention attention();  // attention.cpp
+}  // namespace LLAMERO_LEVEL
 }  // namespace llamero
 #endif

@@ -14,6 +14,8 @@ const Kernels& kernels() {
 #ifndef LLAMERO_NO_PRODUCTS
         k.products = products();
 #endif
+        k.rowwise = rowwise();
+        k.attention = attention();
         return k;
     }();
     return table;

@@ -1,0 +1,82 @@
+// The operations of a Llama on one processor: shares every operation out over a pool of threads, where that pays.
+// Checks shapes (std::invalid_argument), so that no call can reach beyond an array. Knows nothing of Python or files.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+#include "memory.h"
+#include "store.h"
+#include "threads.h"
+
+namespace llamero {
+
+// Bytes that `rows` rows of k values take in a weight's layout; throws std::invalid_argument for a type without kernels,
+// for k that is not whole blocks, and for sizes beyond any machine.
+int64_t matrix_bytes(int type, int64_t rows, int64_t k);
+
+// One caller at a time for all that says so: lock door() around the call. Machines share nothing.
+class Machine {
+public:
+    Machine(int threads, const Kernels& kernels);
+
+    int threads() const { return pool_.threads(); }
+    const Kernels& kernels() const { return kernels_; }
+    std::mutex& door() { return door_; }
+
+    // Whether an operation that touches so many floats is shared out, and so needs the door.
+    bool shares(int64_t floats) const { return threads() > 1 && floats > 48 * 1024; }
+
+    Array array(int64_t rows, int64_t cols) { return Array(heap_, rows, cols); }
+
+    // With the door locked where shares(size of the result).
+    Array embed(const Matrix& table, const std::vector<int64_t>& ids);
+    Array rms_norm(const Array& x, const float* weight, int64_t length, float eps);
+    Array rope(const Array& x, const Step& step);
+    Array swiglu(const Array& gate, const Array& up);
+    Array add(const Array& x, const Array& y);
+    Array take(const Array& x, const std::vector<int64_t>& rows);
+
+    // With the door locked.
+    std::vector<Array> matmul(const Array& x, const Matrix* const* weights, size_t count);
+    Array attention(const Array& q, const Array& k, const Array& v, const Step& step, int64_t layer);
+
+private:
+    struct Chunk {
+        int weight;
+        int64_t begin, end;
+    };
+    struct Block {
+        const Span* span;
+        int64_t token, tokens, head;  // first row of q, how many, and the key head
+        int64_t first, begin, end;    // as in Attend
+        float* partial;
+    };
+
+    // f(begin, end) over `rows` rows of `cols` floats, in parallel where it pays.
+    template <class F>
+    void by_rows(int64_t rows, int64_t cols, const F& f);
+    void reserve(size_t bytes);  // scratch of every thread
+    const void* prepared(Form form, const Array& x);
+    void split(const Matrix* const* weights, size_t count, int64_t n, int64_t k);
+    void remember(const Array& k, const Array& v, const Step& step, int64_t layer);
+    void plan(const Step& step, int64_t kv_heads, int64_t group);
+    Attend task(const Block& block, const Array& q, const Array& k, const Array& v, const Step& step, int64_t layer,
+                Array& out) const;
+    void merge(const Step& step, int64_t kv_heads, int64_t group, Array& out);
+
+    const Kernels& kernels_;
+    std::shared_ptr<Heap> heap_;
+    Pool pool_;
+    std::mutex door_;
+    std::vector<Scratch> scratch_;  // one per thread
+    Scratch prepared_[3];           // one per form
+    Scratch partial_;
+    std::vector<Chunk> chunks_;
+    std::vector<Block> blocks_;
+};
+
+}  // namespace llamero

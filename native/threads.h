@@ -1,0 +1,68 @@
+// A pool of threads that share out the chunks of one job at a time. Knows nothing of what a chunk is.
+#pragma once
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace llamero {
+
+// Processor cores that this process may use: its affinity, its control group's quota, one thread per core.
+int usable_cores();
+
+// The caller is thread 0 of `threads`. Workers spin for a moment after a job, then sleep. A chunk belongs to whoever
+// claims it, so a worker that the system keeps off the processor delays nobody unless it holds a chunk.
+class Pool {
+public:
+    explicit Pool(int threads);
+    ~Pool();
+    Pool(const Pool&) = delete;
+    Pool& operator=(const Pool&) = delete;
+
+    int threads() const { return threads_; }
+
+    // body(thread, chunk) for every chunk in [0, chunks), each exactly once; returns when all are done.
+    // `body` must not throw, and one job runs at a time.
+    template <class F>
+    void run(int64_t chunks, const F& body) {
+        run(chunks, [](const void* f, int thread, int64_t chunk) { (*static_cast<const F*>(f))(thread, chunk); }, &body);
+    }
+
+private:
+    typedef void (*Body)(const void* context, int thread, int64_t chunk);
+
+    void run(int64_t chunks, Body body, const void* context);
+    void work(int thread);
+    uint64_t wait_for_news(uint64_t seen);
+    void claim(int thread, uint64_t job);
+    void wake(int64_t helpers);
+    bool alone() const;
+
+    // Each on lines of its own: what one thread writes must not slow what another reads.
+    struct alignas(128) Ticket {
+        std::atomic<uint64_t> value{0};  // number of the job (upper half) and of its next unclaimed chunk (lower)
+    } ticket_;
+    struct alignas(128) Done {
+        std::atomic<int64_t> chunks{0};
+    } done_;
+    struct alignas(128) Job {
+        std::atomic<int64_t> chunks{0};
+        std::atomic<Body> body{nullptr};
+        std::atomic<const void*> context{nullptr};
+    } job_;
+    struct alignas(128) Sleep {
+        std::atomic<int> sleepers{0};
+        std::atomic<bool> stop{false};
+        std::mutex mutex;
+        std::condition_variable news;
+    } sleep_;
+
+    int threads_;
+    void* fork_mark_;  // a page that a forked child finds wiped: its workers did not come along
+    std::unique_ptr<std::vector<std::thread>> workers_;
+};
+
+}  // namespace llamero
