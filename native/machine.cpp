@@ -46,13 +46,6 @@ int64_t matrix_bytes(int type, int64_t rows, int64_t k) {
 Machine::Machine(int threads, const Kernels& kernels)
     : kernels_(kernels), heap_(std::make_shared<Heap>()), pool_(threads), scratch_(static_cast<size_t>(pool_.threads())) {}
 
-template <class F>
-void Machine::by_rows(int64_t rows, int64_t cols, const F& f) {
-    if (!shares(rows * cols) || rows < 2) return f(int64_t(0), rows);
-    const int64_t pieces = std::min<int64_t>(rows, 4 * threads());
-    pool_.run(pieces, [&](int, int64_t piece) { f(rows * piece / pieces, rows * (piece + 1) / pieces); });
-}
-
 void Machine::reserve(size_t bytes) {
     for (Scratch& scratch : scratch_) scratch.reserve(bytes);
 }

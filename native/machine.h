@@ -1,6 +1,7 @@
 // The operations of a Llama on one processor: shares every operation out over a pool of threads, where that pays.
 // Checks shapes (std::invalid_argument), so that no call can reach beyond an array. Knows nothing of Python or files.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -78,5 +79,12 @@ private:
     std::vector<Chunk> chunks_;
     std::vector<Block> blocks_;
 };
+
+template <class F>
+void Machine::by_rows(int64_t rows, int64_t cols, const F& f) {
+    if (!shares(rows * cols) || rows < 2) return f(int64_t(0), rows);
+    const int64_t pieces = std::min<int64_t>(rows, 4 * threads());
+    pool_.run(pieces, [&](int, int64_t piece) { f(rows * piece / pieces, rows * (piece + 1) / pieces); });
+}
 
 }  // namespace llamero
