@@ -88,8 +88,8 @@ def type_of(value: object, key: str) -> ValueType:
 def array_of(value: Sequence[Any] | NDArray[Any], key: str) -> NDArray[Any] | Sequence[str]:
     """A list as what GGUF can store: strings as they are, numbers as a numpy array of a type that GGUF has.
 
-    Python ints become int32 (int64 or uint64 where one does not fit), floats float32, bools bool. Raises SettingError for a
-    mixed, nested or two-dimensional list.
+    Python ints become int32 (int64 or uint64 where one does not fit), floats float32, bools bool. Raises SettingError
+    for a mixed, nested or two-dimensional list.
     """
     if isinstance(value, StringArray):
         return value
