@@ -278,7 +278,7 @@ def test_values_out_of_range_are_refused(name: str, value: Any, message: str) ->
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
-    with pytest.raises(SettingError, match="'temprature'.*did you mean 'temperature'"):
+    with pytest.raises(SettingError, match=r"'temprature'.*did you mean 'temperature'"):
         Sampling.of({"temprature": 1})
     with pytest.raises(SettingError, match="did you mean 'max_tokens'"):
         Sampling.of({"max_token": 1}, also=["max_tokens"])

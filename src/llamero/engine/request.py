@@ -34,10 +34,6 @@ class Request:
     logprobs: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.prompt:
-            raise SettingError(
-                "the prompt is empty, and this vocabulary has no BOS token to begin with; give some text"
-            )
         check_policy(self.overflow)
         check_number("keep", self.keep, int, 0, 2**31)
         if self.max_tokens is not None:
@@ -110,7 +106,7 @@ class Run:
 def check_ids(ids: Ids[int], vocab: int) -> None:
     """Raise SettingError unless there are ids, all of the vocabulary."""
     if not ids:
-        raise SettingError("there are no tokens to read")
+        raise SettingError("no tokens were given, not even a BOS; give some text")
     if min(ids) < 0 or max(ids) >= vocab:
         place = next(i for i, token in enumerate(ids) if not 0 <= token < vocab)
         raise SettingError(f"token {ids[place]} at position {place} is not in the vocabulary 0 to {vocab - 1}")
