@@ -49,11 +49,7 @@ class Run:
     """
 
     def __init__(self, request: Request, *, vocab: int, context: int) -> None:
-        for place, token in enumerate(request.prompt):
-            if not 0 <= token < vocab:
-                raise SettingError(
-                    f"prompt token {token} at position {place} is not in the vocabulary 0 to {vocab - 1}"
-                )
+        check_ids(request.prompt, vocab)
         ids = fit(request.prompt, context, request.overflow, request.keep, request.max_tokens)
         self.request = request
         self.context = context
