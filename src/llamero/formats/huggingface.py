@@ -77,7 +77,7 @@ def _shards(folder: Path) -> list[tuple[Safetensors, list[str]]]:
         raise FormatError(f"{index}: weight_map must map every tensor to a file")
     files = []
     for shard in sorted(set(places.values())):
-        if Path(shard).name != shard or shard in (".", "..") or "\\" in shard or "\0" in shard:
+        if Path(shard).name != shard or shard in ("", ".", "..") or "\\" in shard or "\0" in shard:
             raise FormatError(f"{index}: {shard!r} is not the plain name of a file in the folder")
         if not (folder / shard).is_file():
             raise ModelNotFound(f"the shard {folder / shard} is missing; fetch it beside the others")

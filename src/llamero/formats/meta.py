@@ -132,9 +132,7 @@ def _check_complete(path: Path, tensors: Mapping[str, TensorInfo], params: Mappi
         raise FormatError(f"{path}: {_EMBEDDING} must be a matrix, its shape is {tensors[_EMBEDDING].shape}")
     rows, columns = tensors[_EMBEDDING].shape
     if columns != dim and dim % columns == 0:
-        raise ModelNotFound(
-            f"{path} has {shards} shards of {dim // columns * shards}: fetch the other consolidated.*.pth"
-        )
+        raise ModelNotFound(f"{path} has {shards} shards of {dim // columns}: fetch the other consolidated.*.pth")
     if isinstance(vocab, int) and vocab > rows and vocab % rows == 0:
         raise ModelNotFound(
             f"{path} has {shards} shards of {vocab // rows * shards}: fetch the other consolidated.*.pth"

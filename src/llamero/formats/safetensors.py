@@ -100,10 +100,11 @@ def _entry(file: Mapped, name: str, entry: object) -> tuple[TensorInfo, int]:
         raise FormatError(f"{where}: the shape must be a list of at most {_MAX_DIMS} sizes")
     if not _counts(offsets) or len(offsets) != 2:
         raise FormatError(f"{where}: data_offsets must be two byte counts")
-    if dtype not in DTYPES:
+    kind = DTYPES.get(dtype) if isinstance(dtype, str) else None
+    if kind is None:
         known = ", ".join(DTYPES)
         raise UnsupportedError(f"{where}: dtype {dtype!r} is not supported (only {known}); convert it to BF16 or F16")
-    info = TensorInfo(name, DTYPES[dtype], tuple(shape))
+    info = TensorInfo(name, kind, tuple(shape))
     if info.nbytes != offsets[1] - offsets[0]:
         raise FormatError(f"{where}: {dtype} of shape {shape} takes {info.nbytes} bytes, data_offsets say {offsets}")
     return info, offsets[0]
