@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import TemplateError as JinjaError
 from jinja2 import TemplateSyntaxError, nodes, pass_context
 from jinja2.environment import Template
-from jinja2.exceptions import SecurityError
+from jinja2.exceptions import SecurityError, UndefinedError
 from jinja2.ext import Extension, LoopControlExtension
 from jinja2.lexer import Token, TokenStream
 from jinja2.parser import Parser
@@ -84,9 +84,11 @@ class Compiled:
         """Our error for whatever went wrong inside."""
         if isinstance(error, Refusal):
             return TemplateError(f"{self._name} refuses these messages: {error}")
-        if isinstance(error, RecursionError):
+        if isinstance(error, RecursionError | SyntaxError | MemoryError):  # of Python, which runs what jinja2 wrote
             return self._error("it is nested too deeply")
-        where = error.lineno if isinstance(error, TemplateSyntaxError) else self._line(error)
+        if isinstance(error, TemplateSyntaxError):
+            return self._error(error.message or "syntax error", error.lineno)
+        where = self._line(error)
         if isinstance(error, LimitReached | JinjaError):
             return self._error(str(error), where)
         return self._error(f"{type(error).__name__}: {error}", where)
@@ -144,6 +146,12 @@ class _Environment(ImmutableSandboxedEnvironment):
         if isinstance(obj, PLAIN) or not isinstance(obj, Namespace | LoopContext | Macro):
             return False
         return super().is_safe_attribute(obj, attr, value)
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> Undefined:
+        """Reaching for a forbidden attribute ends the rendering (jinja2 alone would write nothing and go on)."""
+        if isinstance(obj, Undefined):
+            raise UndefinedError(f"{obj._undefined_name!r:.80} is undefined")
+        raise SecurityError(f"the attribute {attribute!r:.80} of a {type(obj).__name__} is out of bounds")
 
     def is_safe_callable(self, obj: Any) -> bool:
         """The functions we gave, and the methods of a loop."""
@@ -227,7 +235,7 @@ class _Meter(NodeTransformer):
     visit_Include = visit_Import = visit_FromImport = visit_Extends = _loads
 
 
-def _through(name: str, first: nodes.Expr, *rest: nodes.Expr) -> nodes.Expr:
+def _through(name: str, first: nodes.Node, *rest: nodes.Expr) -> nodes.Expr:
     """An expression passed through one of our filters; a constant needs no passing unless it is joined or cut."""
     if name in ("!compared", "!searched") and isinstance(first, nodes.Const):
         return first

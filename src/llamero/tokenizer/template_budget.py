@@ -28,7 +28,7 @@ class Limits:
     integer: int = 2**63  # the greatest magnitude of a whole number
     calls: int = 100  # of macros and recursive loops inside one another
     nesting: int = 64  # of lists and mappings inside one another
-    seconds: float = 0.75  # of this thread's processor time
+    seconds: float = 0.5  # of this thread's processor time
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class Budget:
     def make(self, characters: int) -> None:
         """Pay for text of this length, before or after it is made."""
         self.characters += characters
-        self.step(1 + (characters >> 8))
         if self.characters > self._most_characters:
             raise LimitReached(f"it made more than {self._most_characters:,} characters of text")
+        self.step(1 + (characters >> 8))
 
     def enter(self) -> None:
         """Go one call deeper."""
@@ -114,7 +114,7 @@ class Budget:
         if isinstance(value, str):
             return Weight(1, len(value), 0)
         weight = weigh(value, self.limits, most_items=self.limits.items)
-        self.step(1 + weight.items // 4)
+        self.step(1 + weight.items // 2)
         if weight.characters > self._most_characters:
             raise LimitReached(f"it uses a value of more than {self._most_characters:,} characters")
         return weight
