@@ -67,11 +67,16 @@ def config_from_gguf(metadata: Mapping[str, Any], *, vocab: int, tied: bool) -> 
         ffn_dim=keys.get("llama.feed_forward_length", int),
         vocab=vocab,
         context=keys.get("llama.context_length", int),
-        norm_eps=keys.get("llama.attention.layer_norm_rms_epsilon", float),
-        rope_theta=keys.get("llama.rope.freq_base", float, 10000.0),
+        norm_eps=_plain(keys.get("llama.attention.layer_norm_rms_epsilon", float)),
+        rope_theta=_plain(keys.get("llama.rope.freq_base", float, 10000.0)),
         rope_scaling=scaling,
         tied=tied,
     )
+
+
+def _plain(value: float) -> float:
+    """The number that was meant by one kept as float32: 1e-5, not 9.99999974e-06."""
+    return float(str(np.float32(value)))
 
 
 def config_to_gguf(config: Config) -> dict[str, Any]:
