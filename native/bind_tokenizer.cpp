@@ -56,20 +56,20 @@ std::string_view view(const nb::bytes& text) {
     return {text.c_str(), text.size()};
 }
 
-std::vector<int32_t> encode(const Encoder& self, const nb::bytes& text, bool special, bool start) {
-    const std::string_view utf8 = view(text);
+std::vector<int32_t> encode(const Encoder& self, const nb::bytes& text, bool special, bool start, const nb::bytes& guard) {
+    const std::string_view utf8 = view(text), mark = view(guard);
     std::vector<int32_t> ids;
     std::optional<nb::gil_scoped_release> released;
     if (utf8.size() > kWorthReleasing) {
         released.emplace();
         ids.reserve(utf8.size() / 3);
     }
-    self.encode(utf8, special, start, ids);
+    self.encode(utf8, special, start, mark, ids);
     return ids;
 }
 
-nb::list encode_list(const Encoder& self, const nb::bytes& text, bool special, bool start) {
-    const std::vector<int32_t> ids = encode(self, text, special, start);
+nb::list encode_list(const Encoder& self, const nb::bytes& text, bool special, bool start, const nb::bytes& guard) {
+    const std::vector<int32_t> ids = encode(self, text, special, start, guard);
     nb::list list = nb::steal<nb::list>(PyList_New(Py_ssize_t(ids.size())));
     if (!list.is_valid()) throw nb::python_error();
     for (size_t i = 0; i < ids.size(); ++i) PyList_SET_ITEM(list.ptr(), Py_ssize_t(i), PyLong_FromLong(ids[i]));
@@ -83,8 +83,8 @@ nb::ndarray<nb::numpy, T, nb::c_contig> numpy(std::vector<T>&& values, std::init
     return nb::ndarray<nb::numpy, T, nb::c_contig>(kept->data(), shape, owner);
 }
 
-auto encode_array(const Encoder& self, const nb::bytes& text, bool special, bool start) {
-    std::vector<int32_t> ids = encode(self, text, special, start);
+auto encode_array(const Encoder& self, const nb::bytes& text, bool special, bool start, const nb::bytes& guard) {
+    std::vector<int32_t> ids = encode(self, text, special, start, guard);
     ids.shrink_to_fit();
     const size_t count = ids.size();
     return numpy(std::move(ids), {count});
@@ -135,8 +135,8 @@ void bind_tokenizer(nb::module_& m) {
         .def("use_merges", &use_merges, "buffer"_a, "starts"_a, "ends"_a)
         .def("use_scores", &use_scores, "scores"_a)
         .def("use_ids", &Encoder::use_ids)
-        .def("encode", &encode_list, "text"_a, "special"_a, "start"_a)
-        .def("encode_array", &encode_array, "text"_a, "special"_a, "start"_a)
+        .def("encode", &encode_list, "text"_a, "special"_a, "start"_a, "guard"_a)
+        .def("encode_array", &encode_array, "text"_a, "special"_a, "start"_a, "guard"_a)
         .def("piece", &piece, "id"_a)
         .def("pieces", &pieces, "byte_level"_a)
         .def("merges", &merges)

@@ -43,7 +43,7 @@ struct JoinByText {
 
 void Pairs::reserve(size_t count) {
     size_t slots = 64;
-    while (slots < count * 2) slots *= 2;
+    while (slots < count + count / 2) slots *= 2;
     slots_.assign(slots, Slot{});
 }
 
@@ -120,6 +120,17 @@ Encoder::Encoder(Form form, const Strings& tokens, const uint8_t* kinds, const E
 void Encoder::use_merges(const Strings& merges) {
     pairs_.reserve(merges.count);
     std::string bytes;
+    std::vector<Pairs::Slot> ready;
+    const auto add_ready = [&] {
+        for (const Pairs::Slot& slot : ready) pairs_.add(slot.left, slot.right, slot.join);  // of equal ones the first counts
+        ready.clear();
+    };
+    int32_t joined = -1;
+    // Files list merges in the order of what they make, so the token is mostly the last one again, or the one after it.
+    const auto is = [&](int32_t id, std::string_view both) {
+        return id >= 0 && size_t(id) < vocabulary_.size() && vocabulary_.kind(id) == Kind::Normal &&
+               vocabulary_.piece(id) == both;
+    };
     for (size_t i = 0; i < merges.count; ++i) {
         const std::string_view line = merges[i];
         const size_t space = line.find(' ', 1);
@@ -133,10 +144,13 @@ void Encoder::use_merges(const Strings& merges) {
         if (!append_byte_level(line.substr(space + 1), bytes)) refuse("is not written in the byte-level alphabet");
         const std::string_view both(bytes);
         const int32_t left = vocabulary_.find(both.substr(0, middle)), right = vocabulary_.find(both.substr(middle));
-        const int32_t joined = vocabulary_.find(both);
+        joined = is(joined, both) ? joined : is(joined + 1, both) ? joined + 1 : vocabulary_.find(both);
         if (left < 0 || right < 0 || joined < 0) refuse("names something that is not a token");
-        pairs_.add(left, right, {uint32_t(i), joined});  // of two equal merges the first, which is better, counts
+        pairs_.expect(left, right);
+        ready.push_back({left, right, {uint32_t(i), joined}});
+        if (ready.size() == 32) add_ready();
     }
+    add_ready();
 }
 
 void Encoder::use_scores(const float* scores) {
@@ -159,7 +173,8 @@ void Encoder::use_ids() {
     std::iota(rank_.begin(), rank_.end(), 0u);
 }
 
-void Encoder::encode(std::string_view text, bool special, bool start, std::vector<int32_t>& out) const {
+void Encoder::encode(std::string_view text, bool special, bool start, std::string_view guard,
+                     std::vector<int32_t>& out) const {
     std::string scratch;
     size_t at = 0;
     while (at < text.size()) {
@@ -171,7 +186,7 @@ void Encoder::encode(std::string_view text, bool special, bool start, std::vecto
             plain = scratch;
         }
         if (!plain.empty()) {
-            encode_text(plain, out);
+            encode_text(plain, guard, out);
             start = false;
         }
         if (match.size) {
@@ -205,35 +220,45 @@ void Encoder::normalize(std::string_view text, bool start, bool last, std::strin
     while (options_.collapse && last && !out.empty() && out.back() == ' ') out.pop_back();
 }
 
-void Encoder::encode_text(std::string_view text, std::vector<int32_t>& out) const {
-    const bool sentence_piece = vocabulary_.form() == Form::SentencePiece;
-    const bool fuse = sentence_piece && !vocabulary_.has_bytes();
-    const size_t before = out.size();
-    Cache cache(text, !fuse);
+void Encoder::encode_text(std::string_view text, std::string_view guard, std::vector<int32_t>& out) const {
+    std::string cleaned;
     size_t at = 0;
     while (at < text.size()) {
         Matcher::Match match{text.size(), 0, -1};
         if (!user_.empty()) match = user_.find(text, at);
-        const std::string_view plain = text.substr(at, match.start - at);
-        if (sentence_piece) {
-            encode_spans(plain, cache, out);
-        } else {
-            encode_pieces(plain, cache, out);
+        std::string_view plain = text.substr(at, match.start - at);
+        if (!guard.empty() && plain.find(guard) != std::string_view::npos) {
+            cleaned.clear();
+            for (size_t next; (next = plain.find(guard)) != std::string_view::npos; plain.remove_prefix(next + guard.size())) {
+                cleaned += plain.substr(0, next);
+            }
+            cleaned += plain;
+            plain = cleaned;
         }
+        if (!plain.empty()) encode_plain(plain, out);
         if (match.size) out.push_back(match.id);
         at = match.start + match.size;
     }
-    if (!fuse) return;
+}
+
+void Encoder::encode_plain(std::string_view text, std::vector<int32_t>& out) const {
+    const size_t before = out.size();
+    if (vocabulary_.has_bytes()) {
+        Cache cache(text, true);
+        if (vocabulary_.form() == Form::SentencePiece) encode_spans(text, cache, out);
+        else encode_pieces(text, cache, out);
+        return;
+    }
+    Cache cache(text, false);  // it counts on ids staying where they are written
+    encode_spans(text, cache, out);
+    // Strange characters side by side are one unknown token, as in sentencepiece.
     const auto twice = [&](int32_t a, int32_t b) { return a == options_.unknown && a == b; };
     out.erase(std::unique(out.begin() + ptrdiff_t(before), out.end(), twice), out.end());
 }
 
 void Encoder::encode_pieces(std::string_view text, Cache& cache, std::vector<int32_t>& out) const {
     const Scanner scan = scanner(options_.pattern);
-    if (!scan) {
-        if (!text.empty()) encode_piece(text, cache, out);
-        return;
-    }
+    if (!scan) return encode_piece(text, cache, out);
     const uint8_t* p = reinterpret_cast<const uint8_t*>(text.data());
     const uint8_t* const end = p + text.size();
     while (p < end) {
@@ -252,7 +277,7 @@ void Encoder::encode_spans(std::string_view text, Cache& cache, std::vector<int3
         encode_piece(text.substr(from, i - from), cache, out);
         from = i;
     }
-    if (from < text.size()) encode_piece(text.substr(from), cache, out);
+    encode_piece(text.substr(from), cache, out);
 }
 
 void Encoder::encode_piece(std::string_view piece, Cache& cache, std::vector<int32_t>& out) const {

@@ -37,6 +37,8 @@ public:
     // False where the pair is there already.
     bool add(int32_t left, int32_t right, Join join);
     Join find(int32_t left, int32_t right) const;
+    // Starts fetching the memory that `add` will touch: a table of megabytes is filled in no order.
+    void expect(int32_t left, int32_t right) const { __builtin_prefetch(&slots_[start(left, right)], 1); }
     struct Slot {
         int32_t left = -1, right = -1;
         Join join{kNever, -1};
@@ -58,8 +60,10 @@ public:
     void use_ids();                          // the lowest id first, any two whose joined bytes are a token
 
     // Appends the ids of `text` (UTF-8, below 4 GiB). `special`: tokens such as <|eot_id|> in the text become themselves.
-    // `start`: the text begins here, so SentencePiece puts its space before it.
-    void encode(std::string_view text, bool special, bool start, std::vector<int32_t>& out) const;
+    // `start`: the text begins here, so SentencePiece puts its space before it. `guard`, where not empty, keeps what it
+    // stands in from being a special token, and is then taken out of the text.
+    void encode(std::string_view text, bool special, bool start, std::string_view guard,
+                std::vector<int32_t>& out) const;
     // The pieces that the split pattern makes of a text.
     std::vector<std::string_view> split(std::string_view text) const;
     // Joins as (left, right) ids, best first: what `use_merges` was given, or all that `use_ids` implies.
@@ -68,7 +72,8 @@ public:
 
 private:
     struct Cache;
-    void encode_text(std::string_view text, std::vector<int32_t>& out) const;
+    void encode_text(std::string_view text, std::string_view guard, std::vector<int32_t>& out) const;
+    void encode_plain(std::string_view text, std::vector<int32_t>& out) const;
     void encode_pieces(std::string_view text, Cache& cache, std::vector<int32_t>& out) const;
     void encode_spans(std::string_view text, Cache& cache, std::vector<int32_t>& out) const;
     void encode_piece(std::string_view piece, Cache& cache, std::vector<int32_t>& out) const;

@@ -90,6 +90,9 @@ uint64_t hash_bytes(const char* p, size_t n) {
 }
 
 bool append_byte_level(std::string_view text, std::string& out) {
+    const size_t before = out.size();
+    out.resize(before + text.size());
+    char* to = out.data() + before;
     for (size_t i = 0; i < text.size(); ++i) {
         unsigned code = uint8_t(text[i]);
         if (code >= 0x80) {
@@ -97,8 +100,9 @@ bool append_byte_level(std::string_view text, std::string& out) {
             code = (code & 0x1F) << 6 | (uint8_t(text[++i]) & 0x3F);
         }
         if (code >= 0x144 || kByteLevel.byte[code] < 0) return false;
-        out += char(kByteLevel.byte[code]);
+        *to++ = char(kByteLevel.byte[code]);
     }
+    out.resize(size_t(to - out.data()));
     return true;
 }
 
