@@ -89,7 +89,7 @@ Attend Machine::task(const Block& block, const Array& q, const Array& k, const A
         task.values = {store->values(layer) + head, pages, size.page, store->page_bytes(), store->row_bytes()};
     } else {
         const int64_t at = (block.token - block.first) * k.cols() + block.head * dim, row = 4 * dim * kv_heads;
-        task.kind = Kind::F32;
+        task.kind = CacheKind::F32;
         task.keys = {reinterpret_cast<const uint8_t*>(k.data() + at), nullptr, 0, 0, row};
         task.values = {reinterpret_cast<const uint8_t*>(v.data() + at), nullptr, 0, 0, row};
     }

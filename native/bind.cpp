@@ -90,10 +90,10 @@ int checked_threads(int threads) {
     return threads;
 }
 
-Kind kind_of(const std::string& name) {
-    if (name == "f32") return Kind::F32;
-    if (name == "f16") return Kind::F16;
-    if (name == "q8_0") return Kind::Q8_0;
+CacheKind kind_of(const std::string& name) {
+    if (name == "f32") return CacheKind::F32;
+    if (name == "f16") return CacheKind::F16;
+    if (name == "q8_0") return CacheKind::Q8_0;
     throw std::invalid_argument("a store is of kind f32, f16 or q8_0, not " + name);
 }
 

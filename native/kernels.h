@@ -20,7 +20,7 @@ struct Rowwise {
 };
 
 // How a cache keeps a row of head_dim values: floats, halves, or Q8_0 blocks of 32.
-enum class Kind : int32_t { F32, F16, Q8_0 };
+enum class CacheKind : int32_t { F32, F16, Q8_0 };
 
 // The keys or values of one sequence and one head: row t is at base + pages[t / page] * page_bytes + t % page *
 // row_bytes. Without pages, rows simply follow one another.
@@ -34,7 +34,7 @@ struct Rows {
 
 // A block of query tokens of one sequence, all query heads of one key head, over a part of their context.
 struct Attend {
-    Kind kind;
+    CacheKind kind;
     Rows keys, values;
     const float* q;    // query head h of token i starts at q + i * q_stride + h * head_dim
     float* out;        // likewise; q's stride. Only written where `partial` is null
@@ -59,12 +59,12 @@ struct Attention {
     void (*merge)(const float* partial, int64_t parts, int64_t stride, float* out, int64_t q_stride, int64_t tokens,
                   int64_t heads, int64_t head_dim);
     // Writes one row of head_dim values the way `kind` keeps it.
-    void (*keep)(Kind kind, const float* in, uint8_t* out, int64_t head_dim);
+    void (*keep)(CacheKind kind, const float* in, uint8_t* out, int64_t head_dim);
 };
 
 // Bytes of one kept row. Static: no level may borrow another's copy.
-static inline int64_t kept_bytes(Kind kind, int64_t head_dim) {
-    return kind == Kind::F32 ? 4 * head_dim : kind == Kind::F16 ? 2 * head_dim : head_dim / 32 * 34;
+static inline int64_t kept_bytes(CacheKind kind, int64_t head_dim) {
+    return kind == CacheKind::F32 ? 4 * head_dim : kind == CacheKind::F16 ? 2 * head_dim : head_dim / 32 * 34;
 }
 
 // All kernels of one level. native/kernels/level.cpp builds it; nothing else names a level's functions.

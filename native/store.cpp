@@ -30,7 +30,7 @@ int64_t product(std::initializer_list<int64_t> factors) {
 }  // namespace
 
 Store::Store(const StoreShape& shape) : shape_(shape), row_bytes_(0), half_(0), bytes_(0), data_(nullptr) {
-    if (shape.kind == Kind::Q8_0 && shape.head_dim % 32 != 0)
+    if (shape.kind == CacheKind::Q8_0 && shape.head_dim % 32 != 0)
         refuse("a q8_0 store needs a head_dim that is a multiple of 32, not " + std::to_string(shape.head_dim));
     product({shape.head_dim, 4});
     row_bytes_ = kept_bytes(shape.kind, shape.head_dim);

@@ -11,7 +11,7 @@ namespace llamero {
 
 struct StoreShape {
     int64_t layers, kv_heads, head_dim, pages, page;
-    Kind kind;
+    CacheKind kind;
 };
 
 // Per layer all keys, then all values: [page][kv_head][slot][head_dim], so that the rows of one page and head follow one

@@ -24,7 +24,7 @@ struct Flat {
     int64_t stride;
     vf at(int64_t row, int64_t col) const { return load(p + row * stride + col); }
 };
-template <Kind K>
+template <CacheKind K>
 struct Kept {
     const uint8_t* const* rows;
     vf at(int64_t row, int64_t col) const { return kept<K>(rows[row], col); }
@@ -90,42 +90,54 @@ void find_rows(const Rows& rows, int64_t begin, int64_t count, const uint8_t** o
     }
 }
 
-// c[R][C vectors] (+)= a[R][depth] times the rows of b.
+// c[R][C vectors] (+)= a[R][depth] times the rows of b. Few sums are spread over several chains, to hide the latency
+// of an addition.
 template <int R, int C, class B>
 inline void cell(const float* a, int64_t lda, const B& b, int64_t depth, float* c, int64_t ldc, int64_t col, bool more) {
-    vf acc[R][C];
-#pragma GCC unroll 4
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-        for (int j = 0; j < C; ++j) acc[r][j] = more ? load(c + r * ldc + col + j * W) : vf{};
-    for (int64_t t = 0; t < depth; ++t) {
+    constexpr int CHAINS = R * C >= 8 ? 1 : R * C >= 3 ? 2 : 4;
+    vf acc[CHAINS][R][C] = {};
+    const auto step = [&](int64_t t, int chain) {
         vf row[C];
 #pragma GCC unroll 4
         for (int j = 0; j < C; ++j) row[j] = b.at(t, col + j * W);
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-            for (int j = 0; j < C; ++j) acc[r][j] += a[r * lda + t] * row[j];
-    }
+            for (int j = 0; j < C; ++j) acc[chain][r][j] += a[r * lda + t] * row[j];
+    };
+    int64_t t = 0;
+    for (; t + CHAINS <= depth; t += CHAINS)
+#pragma GCC unroll 4
+        for (int chain = 0; chain < CHAINS; ++chain) step(t + chain, chain);
+    for (; t < depth; ++t) step(t, 0);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int j = 0; j < C; ++j) store(c + r * ldc + col + j * W, acc[r][j]);
+        for (int j = 0; j < C; ++j) {
+            float* to = c + r * ldc + col + j * W;
+            vf total = more ? load(to) : vf{};
+#pragma GCC unroll 4
+            for (int chain = 0; chain < CHAINS; ++chain) total += acc[chain][r][j];
+            store(to, total);
+        }
 }
 
 template <int R, class B>
 void multiply(const float* a, int64_t lda, const B& b, int64_t depth, float* c, int64_t ldc, int64_t rows,
               int64_t cols, bool more) {
-    for (int64_t r = 0; r < rows; r += R) {
+    for (int64_t r = 0; r < rows; r += R, a += R * lda, c += R * ldc) {
         int64_t col = 0;
         for (; col + CELL_COLS * W <= cols; col += CELL_COLS * W)
-            cell<R, CELL_COLS>(a + r * lda, lda, b, depth, c + r * ldc, ldc, col, more);
-        for (; col < cols; col += W) cell<R, 1>(a + r * lda, lda, b, depth, c + r * ldc, ldc, col, more);
+            cell<R, CELL_COLS>(a, lda, b, depth, c, ldc, col, more);
+        const int64_t left = (cols - col) / W;
+        if (CELL_COLS > 3 && left == 3) cell<R, 3>(a, lda, b, depth, c, ldc, col, more);
+        if (CELL_COLS > 2 && left == 2) cell<R, 2>(a, lda, b, depth, c, ldc, col, more);
+        if (left == 1) cell<R, 1>(a, lda, b, depth, c, ldc, col, more);
     }
 }
 
 // Scores of R query rows against `count` kept rows, several of them at a time so that sums over lanes are shared.
-template <int R, Kind K>
+template <int R, CacheKind K>
 void direct_scores(const float* q, const Work& w, int64_t count, float* scores) {
     constexpr int B = W / R;
     for (int64_t t = 0; t < count; t += B) {
@@ -177,7 +189,7 @@ void soften(Work& w, int64_t r, int64_t visible, int64_t count) {
     w.weight[r] += sum(total);
 }
 
-template <Kind K>
+template <CacheKind K>
 void unpack(Work& w, int64_t count) {
     const auto read = [&w](const uint8_t* row, int64_t d) {
         return d + W <= w.dim ? kept<K>(row, d) : kept_part<K>(row, d, w.dim - d);
@@ -193,7 +205,7 @@ void unpack(Work& w, int64_t count) {
         for (int64_t d = 0; d < w.dim; d += W) store(w.values + t * w.width + d, read(w.value_rows[t], d));
 }
 
-template <int R, Kind K>
+template <int R, CacheKind K>
 void direct_tile(const Attend& task, Work& w, int64_t begin, int64_t count) {
     constexpr int S = R < W ? R : W;
     for (int64_t r = 0; r < w.padded; r += S)
@@ -202,7 +214,7 @@ void direct_tile(const Attend& task, Work& w, int64_t begin, int64_t count) {
     multiply<R>(w.scores, T, Kept<K>{w.value_rows}, count, w.sums, w.width, w.padded, w.width, true);
 }
 
-template <Kind K>
+template <CacheKind K>
 void tile(const Attend& task, Work& w, int64_t begin, int64_t count) {
     if (w.rows <= FEW && w.dim == w.width) {
         if (w.padded == 1) return direct_tile<1, K>(task, w, begin, count);
@@ -247,9 +259,9 @@ void attend(const Attend& task, void* scratch) {
         const int64_t count = end - begin < T ? end - begin : T;
         find_rows(task.keys, begin, count, w.key_rows);
         find_rows(task.values, begin, count, w.value_rows);
-        if (task.kind == Kind::F32) tile<Kind::F32>(task, w, begin, count);
-        if (task.kind == Kind::F16) tile<Kind::F16>(task, w, begin, count);
-        if (task.kind == Kind::Q8_0) tile<Kind::Q8_0>(task, w, begin, count);
+        if (task.kind == CacheKind::F32) tile<CacheKind::F32>(task, w, begin, count);
+        if (task.kind == CacheKind::F16) tile<CacheKind::F16>(task, w, begin, count);
+        if (task.kind == CacheKind::Q8_0) tile<CacheKind::Q8_0>(task, w, begin, count);
     }
     finish(task, w);
 }

@@ -13,19 +13,19 @@ constexpr int64_t BLOCK = 32;        // values of a Q8_0 block
 constexpr int64_t BLOCK_BYTES = 34;  // its scale in half precision, then its bytes
 
 // W values of a row from `col` on, a multiple of W.
-template <Kind K>
+template <CacheKind K>
 inline vf kept(const uint8_t* row, int64_t col) {
-    if (K == Kind::F32) return load_as<vf>(row + 4 * col);
-    if (K == Kind::F16) return from_half(reinterpret_cast<const uint16_t*>(row + 2 * col));
+    if (K == CacheKind::F32) return load_as<vf>(row + 4 * col);
+    if (K == CacheKind::F16) return from_half(reinterpret_cast<const uint16_t*>(row + 2 * col));
     const uint8_t* block = row + col / BLOCK * BLOCK_BYTES;
     return from_bytes(reinterpret_cast<const int8_t*>(block + 2 + col % BLOCK)) * half_value(load_as<uint16_t>(block));
 }
 
 // The last `count` < W values of a row, zeros after them. Rows of Q8_0 have no such rest.
-template <Kind K>
+template <CacheKind K>
 inline vf kept_part(const uint8_t* row, int64_t col, int64_t count) {
     uint8_t whole[4 * W] = {};
-    const int64_t size = K == Kind::F32 ? 4 : 2;
+    const int64_t size = K == CacheKind::F32 ? 4 : 2;
     memcpy(whole, row + size * col, static_cast<size_t>(size * count));
     return kept<K>(whole, 0);
 }
@@ -47,10 +47,10 @@ inline void keep_block(const float* in, uint8_t* out) {
     memcpy(out + 2, steps, BLOCK);
 }
 
-void keep(Kind kind, const float* in, uint8_t* out, int64_t head_dim) {
-    if (kind == Kind::F32) {
+void keep(CacheKind kind, const float* in, uint8_t* out, int64_t head_dim) {
+    if (kind == CacheKind::F32) {
         memcpy(out, in, static_cast<size_t>(4 * head_dim));
-    } else if (kind == Kind::F16) {
+    } else if (kind == CacheKind::F16) {
         int64_t i = 0;
         uint16_t* halves = reinterpret_cast<uint16_t*>(out);
         for (; i + W <= head_dim; i += W) to_half(halves + i, load(in + i));

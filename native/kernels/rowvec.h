@@ -208,8 +208,11 @@ inline float half_value(uint16_t h) {
 #if defined(__F16C__)
     return _cvtsh_ss(h);
 #else
-    const uint16_t lanes[W] = {h};
-    return from_half(lanes)[0];
+    const uint32_t rest = (h & 0x7fffu) << 13, sign = (h & 0x8000u) << 16;
+    float x = load_as<float>(&rest) * 0x1p112f;  // as in from_half
+    const uint32_t bits = load_as<uint32_t>(&x) | sign | (rest >= 0x7c00u << 13 ? 0x7f800000u : 0u);
+    memcpy(&x, &bits, sizeof x);
+    return x;
 #endif
 }
 
