@@ -13,14 +13,22 @@ class Speller:
 
     `hidden` ids are control tokens: they add nothing, or their name where `special`. `strip` says that the text begins
     here with a space of the tokenizer's own making, which goes: one, or one of every token before the first word
-    (`strip_all`), as sentencepiece does.
+    (`strip_all`), as sentencepiece does. A space spelt by a token of `bytes_only` is the text's own.
     """
 
     def __init__(
-        self, piece: Callable[[int], bytes], hidden: frozenset[int], *, special: bool, strip: bool, strip_all: bool
+        self,
+        piece: Callable[[int], bytes],
+        hidden: frozenset[int],
+        bytes_only: frozenset[int],
+        *,
+        special: bool,
+        strip: bool,
+        strip_all: bool,
     ) -> None:
         self._piece = piece
         self._hidden = hidden
+        self._bytes_only = bytes_only
         self._special = special
         self._strip = strip
         self._strip_all = strip_all
@@ -30,10 +38,10 @@ class Speller:
         raw = self._piece(token)
         if token in self._hidden:
             return raw if self._special else b""
-        return self._begin(raw) if self._strip else raw
+        return self._begin(token, raw) if self._strip else raw
 
-    def _begin(self, raw: bytes) -> bytes:
-        rest = raw.removeprefix(b" ")
+    def _begin(self, token: int, raw: bytes) -> bytes:
+        rest = raw if token in self._bytes_only else raw.removeprefix(b" ")
         self._strip = not rest and (self._strip_all or not raw)
         return rest
 

@@ -42,8 +42,8 @@ class Tokenizer:
         self.chat_template = rules.chat_template
         self.special_tokens: Mapping[str, int] = MappingProxyType(self._named())
         self._set_roles(rules)
-        hidden = np.isin(self._types, (TokenType.CONTROL, TokenType.UNKNOWN))
-        self._hidden: frozenset[int] = frozenset(np.flatnonzero(hidden).tolist())
+        self._hidden = self._of_type(TokenType.CONTROL, TokenType.UNKNOWN)
+        self._bytes_only = self._of_type(TokenType.BYTE)
 
     @classmethod
     def from_llama2c(cls, data: bytes) -> Tokenizer:
@@ -102,12 +102,16 @@ class Tokenizer:
         spm = self.kind == "spm"
         strip_all = spm and self.rules.remove_extra_whitespaces
         strip = start and (strip_all or (spm and self.rules.add_space_prefix))
-        return Speller(self._encoder.piece, self._hidden, special=special, strip=strip, strip_all=strip_all)
+        return Speller(
+            self._encoder.piece, self._hidden, self._bytes_only, special=special, strip=strip, strip_all=strip_all
+        )
+
+    def _of_type(self, *types: TokenType) -> frozenset[int]:
+        return frozenset(np.flatnonzero(np.isin(self._types, types)).tolist())
 
     def _named(self) -> dict[str, int]:
-        kinds = (TokenType.CONTROL, TokenType.USER, TokenType.UNKNOWN)
         named: dict[str, int] = {}
-        for token in np.flatnonzero(np.isin(self._types, kinds)).tolist():
+        for token in sorted(self._of_type(TokenType.CONTROL, TokenType.USER, TokenType.UNKNOWN)):
             raw = self._encoder.piece(token)
             try:
                 name = raw.decode()
