@@ -43,7 +43,9 @@ class ChatTokenizer(Protocol):
     def special_tokens(self) -> Mapping[str, int]: ...
     @property
     def bos_id(self) -> int | None: ...
-    def encode(self, text: str, *, bos: bool, special: bool, guard: str | None) -> list[int]: ...
+    @property
+    def add_bos(self) -> bool: ...
+    def encode(self, text: str, *, bos: bool, special: bool, start: bool) -> list[int]: ...
 
 
 class ChatTemplate:
@@ -132,14 +134,23 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         **variables: Any,
     ) -> list[int]:
-        """The conversation as ids, with exactly one begin token at its start if the vocabulary has one."""
-        special = tokenizer.special_tokens
+        """The conversation as ids.
+
+        It begins with exactly one BOS where the template writes one or the vocabulary asks for it. As in Meta's code,
+        a text after a BOS begins anew (SentencePiece puts its space before it); after other special tokens it goes on.
+        Errors: those of `render`, and TokenizerError for a text that cannot be encoded.
+        """
+        special, bos = tokenizer.special_tokens, tokenizer.bos_id
         shield, text = self._shielded(messages, special, tools, add_generation_prompt, variables)
-        ids = tokenizer.encode(text, bos=False, special=True, guard=shield.mark)
-        if tokenizer.bos_id is None:
-            return ids
-        start = next((place for place, number in enumerate(ids) if number != tokenizer.bos_id), len(ids))
-        return [tokenizer.bos_id, *ids[start:]]
+        ids: list[int] = []
+        for segment in shield.split(text):
+            if segment.literal:
+                start = not ids or ids[-1] == bos
+                ids += tokenizer.encode(segment.text, bos=False, special=False, start=start)
+            else:
+                ids.append(special[segment.text])
+        written = next((place for place, number in enumerate(ids) if number != bos), len(ids))
+        return [bos, *ids[written:]] if bos is not None and (written or tokenizer.add_bos) else ids
 
     def _shielded(
         self,
@@ -194,5 +205,5 @@ def _family(source: str) -> str:
     if "<|start_header_id|>" in source:
         if "ipython" not in source:
             return "llama-3"
-        return "llama-3.2" if "strftime_now" in source else "llama-3.1"
+        return "llama-3.2" if "strftime_now" in source and "<|python_tag|>" not in source else "llama-3.1"
     return "llama-2" if "[INST]" in source and "<<SYS>>" in source else "custom"

@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Undefined, pass_context
 from jinja2.filters import FILTERS
-from jinja2.runtime import Context, markup_join, str_join
+from jinja2.runtime import Context, str_join
 from jinja2.tests import TESTS
 
 from llamero.tokenizer.template_budget import Budget, LimitReached
@@ -52,7 +52,7 @@ def filters() -> dict[str, Callable[..., Any]]:
 
 def tests() -> dict[str, Callable[..., Any]]:
     """Every test a template may name (all of jinja2's)."""
-    table: dict[str, Callable[..., Any]] = dict(TESTS)
+    table: dict[str, Any] = {**TESTS}
     return table | {name: _guarded_test(table[name]) for name in _DEEP_TESTS}
 
 
@@ -228,8 +228,7 @@ def concat(context: Context, *parts: Any) -> str:
     """`a ~ b ~ c`."""
     budget = budget_of(context)
     budget.make(sum(budget.weigh(part).characters for part in parts))
-    joined: str = (markup_join if any(hasattr(part, "__html__") for part in parts) else str_join)(parts)
-    return joined
+    return str_join(parts)
 
 
 @pass_context
