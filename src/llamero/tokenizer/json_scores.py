@@ -27,22 +27,23 @@ def scores_of(
     `types`: (tokens,) of TokenType; only normal ones are ever made.
     Raises TokenizerError where the merges are not those of a SentencePiece model.
     """
+    normal = frozenset(np.flatnonzero(types == TokenType.NORMAL).tolist())
+    made = {token: number for token, number in vocab.items() if number in normal}
     places: dict[str, int] = {}
     last = None
     for left, right in merges:
         joined = left + right
         if joined not in vocab or left not in vocab or right not in vocab:
             raise TokenizerError(f"tokenizer.json: merge {left!r} {right!r} names something that is not a token")
-        if types[vocab[joined]] != TokenType.NORMAL:
-            continue
         if joined != last and joined in places:
             raise _not_sentencepiece(f"those that make {joined!r} do not stand side by side")
-        places.setdefault(joined, len(places))
-        last = joined
-    _check_complete({token: number for token, number in vocab.items() if types[number] == TokenType.NORMAL}, merges)
+        if joined in made:
+            places.setdefault(joined, len(places))
+            last = joined
+    _check_complete(made, merges)
     scores = np.full(len(types), -float(len(places)), np.float32)
     for joined, place in places.items():
-        scores[vocab[joined]] = -place
+        scores[made[joined]] = -place
     return scores
 
 

@@ -6,19 +6,14 @@ Knows nothing of BOS, chats or files.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llamero import _native
 from llamero.errors import TokenizerError
 from llamero.tokenizer.definition import Definition, Form, Strings
 from llamero.tokenizer.patterns import Pattern, pattern_of, takes_whole_pieces
-
-if TYPE_CHECKING:
-    _native: Any
-else:
-    from llamero import _native
 
 
 class Encoder:
@@ -63,21 +58,18 @@ class Encoder:
 
         `guard` is taken out of the text once the special tokens in it have been found.
         """
-        ids: list[int] = self._native.encode(utf8(text), special, start, utf8(guard))
-        return ids
+        return self._native.encode(utf8(text), special, start, utf8(guard))
 
     def encode_array(self, text: str, *, special: bool, start: bool) -> NDArray[np.int32]:
         """`encode` without a Python object per id: (tokens,) int32."""
-        ids: NDArray[np.int32] = self._native.encode_array(utf8(text), special, start, b"")
-        return ids
+        return self._native.encode_array(utf8(text), special, start, b"")
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token. Raises TokenizerError for an id that is no token."""
         try:
-            raw: bytes = self._native.piece(token)
+            return self._native.piece(token)
         except (IndexError, TypeError):
             raise TokenizerError(f"{token!r} is no id of this vocabulary of {self._size} tokens") from None
-        return raw
 
     def tokens(self, form: Form) -> list[bytes]:
         """Every token as a file of that form writes it; SENTENCEPIECE is left to the caller."""
@@ -86,8 +78,7 @@ class Encoder:
 
     def merges(self) -> NDArray[np.int32]:
         """What joins with what, best first: (merges, 2) ids of left and right."""
-        pairs: NDArray[np.int32] = self._native.merges()
-        return pairs
+        return self._native.merges()
 
     def split(self, text: str) -> list[str]:
         """The pieces that the split pattern cuts a text into."""
