@@ -18,7 +18,7 @@ from llamero.formats.strings import StringArray
 from llamero.formats.tensor import Tensor, TensorInfo
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
-REAL = ["tokenizers/ggml-vocab-gpt-2.gguf", "tokenizers/ggml-vocab-llama-spm.gguf", "weights/llama-2-tiny-random.gguf"]
+REAL = ["tokenizers/ggml-vocab-gpt-2.gguf", "weights/llama-2-tiny-random.gguf"]
 
 METADATA = {
     "general.architecture": "llama",

@@ -24,9 +24,9 @@ MAGIC: Final = b"GGUF"
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 _MAX_KEY: Final = 65_535
 _MAX_TEXT: Final = 1 << 26  # one string value: room for a whole tokenizer.json, not for an allocation bomb
-_MAX_STRINGS: Final = 1 << 21
+_MAX_STRINGS: Final = 1 << 20
 _MAX_KEYS: Final = 1 << 16
-_MAX_TENSORS: Final = 1 << 17
+_MAX_TENSORS: Final = 1 << 16
 _LEAST_KEY_VALUE: Final = 8 + 1 + 4 + 1  # bytes of the shortest possible entry
 _LEAST_TENSOR: Final = 8 + 1 + 4 + 4 + 8
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from llamero.errors import FormatError, SettingError, UnsupportedError, WeightsError
 from llamero.formats.blocks import BF16, F16, F32, F64, I8, I16, I32, I64, BlockType
 from llamero.formats.lazy import StoredTensor, checked_data
-from llamero.formats.mapped import Mapped
+from llamero.formats.mapped import Buffer, Mapped
 from llamero.formats.tensor import Layout, Tensor, TensorInfo
 from llamero.formats.unpickle import StoredView, unpickle
 from llamero.formats.zipstore import stored_entries, write_stored
@@ -64,6 +64,13 @@ class Checkpoint:
     def open(cls, path: str | Path) -> Checkpoint:
         """Map a file. Raises ModelNotFound, FormatError or UnsupportedError."""
         return cls(Mapped.open(path))
+
+    @classmethod
+    def from_buffer(
+        cls, buffer: Buffer, offset: int = 0, size: int | None = None, path: str = "<buffer>"
+    ) -> Checkpoint:
+        """Read a checkpoint that lies inside a buffer, which is not copied and must outlive the reader."""
+        return cls(Mapped.over(buffer, offset, size, Path(path)))
 
     def read(self, name: str) -> Tensor:
         """A tensor as a view of the file; a copy where its rows are not in order. Raises WeightsError for no such."""

@@ -19,7 +19,7 @@ Bytes = NDArray[np.uint8]
 Spans = NDArray[np.int64]
 
 _WINDOW: Final = 1 << 17  # bytes looked at together
-_PLAIN_STEPS: Final = 16  # strings walked one by one where the quick way finds none
+_PLAIN_STEPS: Final = 32  # strings walked one by one where the quick way finds none
 _LENGTH = struct.Struct("<Q")
 
 
@@ -109,16 +109,17 @@ def _likely_lengths(window: Bytes) -> Spans:
 
 def _plain_steps(data: Bytes, spans: Spans, done: int, start: int, name: str) -> tuple[int, int]:
     """Walk a few strings one by one -> how many are done now, and where the next begins."""
-    view = data.data
-    upto = min(done + _PLAIN_STEPS, len(spans))
-    for index in range(done, upto):
+    view, size = data.data, len(data)
+    found: list[tuple[int, int]] = []
+    for _ in range(min(_PLAIN_STEPS, len(spans) - done)):
         first = start + 8
-        end = first + int(_LENGTH.unpack_from(view, start)[0]) if first <= len(data) else first
-        if end > len(data):
-            raise _outside(name, index, start, len(data))
-        spans[index] = first, end
+        end = first + _LENGTH.unpack_from(view, start)[0] if first <= size else first
+        if end > size:
+            raise _outside(name, done + len(found), start, size)
+        found.append((first, end))
         start = end
-    return upto, start
+    spans[done : done + len(found)] = found
+    return done + len(found), start
 
 
 def _outside(name: str, index: int, at: int, size: int) -> FormatError:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from llamero.errors import FormatError, UnsupportedError
 
-_MAX_STEPS: Final = 1_000_000  # instructions; a checkpoint of 400 billion parameters takes 60,000
+_MAX_STEPS: Final = 400_000  # instructions; a checkpoint of 400 billion parameters takes 70,000
 _MAX_BYTES: Final = 1 << 24
 
 

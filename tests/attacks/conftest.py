@@ -1,0 +1,57 @@
+"""What every attack must end in: a named error, at once, with little memory."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from llamero.errors import LlameroError
+
+MEMORY = 100_000_000
+SECONDS = 1.0
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+Refused = Callable[..., LlameroError]
+
+
+def resident(field: str) -> int:
+    """A count of bytes from the process's status."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
+
+
+@contextmanager
+def little_memory() -> Iterator[None]:
+    """Fail when the block takes more than MEMORY: by the kernel's own peak, or by Python's where there is none."""
+    if RESET.exists():
+        RESET.write_text("5")  # the peak starts again from what is resident now
+        before = resident("VmRSS")
+        yield
+        assert resident("VmHWM") - before < MEMORY
+        return
+    tracemalloc.start()
+    yield
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < MEMORY
+
+
+@pytest.fixture
+def refused() -> Refused:
+    """refused(function, *arguments) -> the LlameroError it raised, within 1 s of processor time and 100 MB."""
+
+    def check(function: Callable[..., object], *arguments: object) -> LlameroError:
+        with little_memory():
+            start = time.process_time()
+            with pytest.raises(LlameroError) as caught:
+                function(*arguments)
+            assert time.process_time() - start < SECONDS
+        assert len(str(caught.value)) < 2_000
+        return caught.value
+
+    return check
