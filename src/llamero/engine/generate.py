@@ -34,13 +34,22 @@ Progress = Callable[[int, int], None]
 class Engine(Generic[A, W]):
     """One model's weights, its cache of `context` tokens, and the sequences in it.
 
-    chunk: how many prompt tokens one forward pass reads at most; progress and Ctrl-C come between passes.
+    vocab: the ids that may be read and chosen are those below it; None is all. chunk: how many prompt tokens one
+    forward pass reads at most; progress and Ctrl-C come between passes.
     """
 
     def __init__(
-        self, ops: Ops[A, W], weights: Weights[W], *, context: int, cache: CacheKind = "f16", chunk: int = 512
+        self,
+        ops: Ops[A, W],
+        weights: Weights[W],
+        *,
+        context: int,
+        cache: CacheKind = "f16",
+        vocab: int | None = None,
+        chunk: int = 512,
     ) -> None:
         self.ops, self.weights, self.context, self.chunk = ops, weights, context, chunk
+        self.vocab = min(vocab or weights.config.vocab, weights.config.vocab)
         self._cache = Cache(ops, weights.config, context, cache)
         self._pool = Pool(self._cache)
         self._lock = threading.RLock()
@@ -50,7 +59,7 @@ class Engine(Generic[A, W]):
 
         Raises ContextOverflow (with both counts) and SettingError.
         """
-        return Run(request, vocab=self.weights.config.vocab, context=self.context)
+        return Run(request, vocab=self.vocab, context=self.context)
 
     def generate(self, run: Run, progress: Progress | None = None) -> Generator[Choice]:
         """The answer's tokens, one by one; `run` tells why it ended and what it took.
@@ -126,7 +135,7 @@ class Engine(Generic[A, W]):
 
     def _residuals(self, ids: Ids[int], progress: Progress | None) -> Iterator[tuple[int, A]]:
         """The residual stream of a sequence of its own, chunk by chunk: (first position, (tokens, dim))."""
-        check_ids(ids, self.weights.config.vocab)
+        check_ids(ids, self.vocab)
         if len(ids) > self.context:
             message = f"{len(ids)} tokens do not fit the context of {self.context}"
             raise ContextOverflow(message, tokens=len(ids), context=self.context)

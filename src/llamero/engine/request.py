@@ -52,6 +52,7 @@ class Run:
         check_ids(request.prompt, vocab)
         ids = fit(request.prompt, context, request.overflow, request.keep, request.max_tokens)
         self.request = request
+        self.vocab = vocab
         self.context = context
         self.sequence = Sequence(ids)
         self.sampler = Sampler(request.sampling, vocab, ids)
@@ -59,6 +60,7 @@ class Run:
         self.finish_reason: FinishReason | None = None
         self.prompt_tokens = len(request.prompt)
         self.cached_tokens = 0  # of the prompt, found in the cache
+        self.read_tokens = 0  # of the prompt, read by the model
         self.dropped_tokens = len(request.prompt) - len(ids)
         self.prompt_seconds = 0.0  # from the start to the first token
         self.answer_seconds = 0.0  # for all tokens after the first
@@ -73,11 +75,12 @@ class Run:
         """Go on in a sequence of the same ids that may hold some of them already."""
         self.sequence = sequence
         self.cached_tokens = sequence.held
+        self.read_tokens = sequence.pending
 
     def accept(self, logits: Logits) -> Choice | None:
-        """Choose the next token from the logits (vocab,) after the last; None when it ends the answer."""
+        """Choose the next token from the logits (vocab or more,) after the last; None when it ends the answer."""
         sequence, request = self.sequence, self.request
-        choice = self.sampler.choose(logits, len(sequence.ids) - 1, request.logprobs)
+        choice = self.sampler.choose(logits[: self.vocab], len(sequence.ids) - 1, request.logprobs)
         if choice.id in request.stop_ids:
             self.finish_reason = "stop"
             return None
