@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from typing import Any
 
@@ -38,9 +39,15 @@ class Shield:
         self._whole = re.compile("|".join(map(re.escape, self._special)) or "(?!)")
         self._first = _one_of(token[0] for token in self._special)
         self._last = _one_of(token[-1] for token in self._special)
-        self._heads = frozenset(token[:size] for token in self._special for size in range(1, len(token)))
-        self._tails = frozenset(token[size:] for token in self._special for size in range(1, len(token)))
         self._longest = max(map(len, self._special), default=0)
+
+    @cached_property
+    def _heads(self) -> frozenset[str]:
+        return frozenset(token[:size] for token in self._special for size in range(1, len(token)))
+
+    @cached_property
+    def _tails(self) -> frozenset[str]:
+        return frozenset(token[size:] for token in self._special for size in range(1, len(token)))
 
     def everywhere(self, value: Any) -> Any:
         """A copy of `value` in which no text can ever be part of a special token, whatever is done with it.
