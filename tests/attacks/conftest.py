@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,7 +26,7 @@ def resident(field: str) -> int:
 
 
 @contextmanager
-def little_memory() -> Iterator[None]:
+def _little_memory() -> Iterator[None]:
     """Fail when the block takes more than MEMORY: by the kernel's own peak, or by Python's where there is none."""
     if RESET.exists():
         RESET.write_text("5")  # the peak starts again from what is resident now
@@ -42,11 +42,17 @@ def little_memory() -> Iterator[None]:
 
 
 @pytest.fixture
+def little_memory() -> Callable[[], AbstractContextManager[None]]:
+    """`with little_memory():` fails when the block takes 100 MB."""
+    return _little_memory
+
+
+@pytest.fixture
 def refused() -> Refused:
     """refused(function, *arguments) -> the LlameroError it raised, within 1 s of processor time and 100 MB."""
 
     def check(function: Callable[..., object], *arguments: object) -> LlameroError:
-        with little_memory():
+        with _little_memory():
             start = time.process_time()
             with pytest.raises(LlameroError) as caught:
                 function(*arguments)

@@ -223,6 +223,18 @@ def test_large_hostile_gguf(refused: Any) -> None:
     refused(GGUF.from_buffer, gguf([], [tensors], counts=(60_000, 0)))
 
 
+def test_a_model_larger_than_memory_opens(tmp_path: Path, little_memory: Any) -> None:
+    """Not an attack, but the same promise: opening costs the head, not the weights."""
+    head = gguf([], [described("t", (2**20, 2**16), 2)])  # Q4_0, 36 GiB, a hole in the file
+    with (tmp_path / "large.gguf").open("wb") as file:
+        file.write(head)
+        file.truncate(len(head) + (2**36 // 32) * 18)
+    with little_memory():
+        tensor = open_model_file(tmp_path / "large.gguf").read("t")
+        assert tensor.data.size == 2**36 // 32 * 18
+        assert tensor.data[-1] == 0
+
+
 # JSON, in headers and beside the weights.
 
 BOMBS = {

@@ -106,6 +106,20 @@ def test_torch_reads_what_we_write(tmp_path: Path, weights_only: bool, mapped: b
         ours.read("F32.2")
 
 
+@pytest.mark.parametrize("limit", [40, 400])
+def test_archives_beyond_4_gigabytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """The 64-bit fields, which the writer uses above a limit that is lowered here."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", limit)
+    tensors = [Tensor(TensorInfo(f"t{i}", F32, (i,)), F32.encode(np.arange(i))) for i in (3, 50, 200)]
+    write_pth(tmp_path / "m.pth", tensors)
+    assert b"PK\6\6" in (tmp_path / "m.pth").read_bytes()
+    reader, peer = Checkpoint.open(tmp_path / "m.pth"), torch.load(tmp_path / "m.pth", weights_only=True, mmap=True)
+    for t in tensors:
+        np.testing.assert_array_equal(reader.read(t.info.name).data, t.data)
+        np.testing.assert_array_equal(peer[t.info.name].numpy(), t.decode())
+        assert reader.read(t.info.name).data.ctypes.data % 64 == 0
+
+
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     good = Tensor(TensorInfo("a", F32, (2,)), np.zeros(8, np.uint8))
     for tensors, text in (

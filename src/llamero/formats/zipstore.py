@@ -7,7 +7,6 @@ the file holds. Knows nothing of what the entries mean.
 from __future__ import annotations
 
 import struct
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -122,6 +121,8 @@ def _data_start(file: Mapped, name: str, local: int, size: int) -> int:
 
 def write_stored(path: Path, entries: Iterable[tuple[str, bytes | NDArray[np.uint8]]]) -> None:
     """Write an archive of (name, bytes), each entry's first byte aligned to 64, under its name only when complete."""
+    import zipfile  # a slow import, and readers do without
+
     with atomic_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, content in entries:
             entry = zipfile.ZipInfo(name)
