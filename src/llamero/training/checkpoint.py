@@ -1,0 +1,97 @@
+"""A run at one step, in one safetensors file: parameters, both moments of AdamW, and what made them.
+
+The file takes its name only when it is whole, so a run that dies while saving keeps the checkpoint before.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor as TorchTensor
+
+from llamero.errors import FormatError
+from llamero.formats.blocks import F32
+from llamero.formats.safetensors import Safetensors, write_safetensors
+from llamero.formats.tensor import Tensor, TensorInfo
+
+_FILE = "checkpoint.safetensors"
+_MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq"}  # our names and torch's
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands beside its tensors. origin: the settings and data that the run was started with."""
+
+    step: int  # steps done
+    updates: int  # of them, how many changed the parameters
+    origin: dict[str, Any]
+
+
+def exists(folder: Path) -> bool:
+    """Whether a run was saved in this folder."""
+    return (folder / _FILE).is_file()
+
+
+def save(folder: Path, state: State, parameters: Mapping[str, TorchTensor], optimizer: torch.optim.Optimizer) -> Path:
+    """Write the run's checkpoint, replacing an older one at once."""
+    metadata = {"step": str(state.step), "updates": str(state.updates), "origin": json.dumps(state.origin)}
+    path = folder / _FILE
+    write_safetensors(path, _stored(parameters, optimizer), metadata)
+    return path
+
+
+def restore(folder: Path, parameters: Mapping[str, TorchTensor], optimizer: torch.optim.Optimizer) -> State:
+    """Read the checkpoint into the parameters and the optimiser, in place.
+
+    Raises FormatError for a broken file or one of another model; then nothing was changed.
+    """
+    path = folder / _FILE
+    with closing(Safetensors.open(path)) as file:
+        state = _state(file)
+        kinds = ["weights", *(_MOMENTS if state.updates else ())]
+        wanted = {f"{kind}.{name}": tuple(value.shape) for kind in kinds for name, value in parameters.items()}
+        found = {name: info.shape for name, info in file.tensors.items()}
+        if found != wanted:
+            odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+            raise FormatError(f"{path}: is of another model: {len(odd)} tensors differ, such as {odd[0]}")
+        for name, parameter in parameters.items():
+            with torch.no_grad():
+                parameter.copy_(_read(file, f"weights.{name}"))
+            if state.updates:
+                slot = optimizer.state[parameter]
+                slot["step"] = torch.tensor(float(state.updates))
+                for ours, theirs in _MOMENTS.items():
+                    slot[theirs] = _read(file, f"{ours}.{name}").to(parameter.device)
+    return state
+
+
+def _stored(parameters: Mapping[str, TorchTensor], optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    for name, parameter in parameters.items():
+        yield _tensor(f"weights.{name}", parameter)
+        for ours, theirs in _MOMENTS.items():
+            if theirs in optimizer.state[parameter]:
+                yield _tensor(f"{ours}.{name}", optimizer.state[parameter][theirs])
+
+
+def _tensor(name: str, value: TorchTensor) -> Tensor:
+    array = np.ascontiguousarray(value.detach().float().cpu().numpy())
+    return Tensor(TensorInfo(name, F32, array.shape), array.reshape(-1).view(np.uint8))
+
+
+def _read(file: Safetensors, name: str) -> TorchTensor:
+    return torch.from_numpy(file.read(name).decode())
+
+
+def _state(file: Safetensors) -> State:
+    try:
+        origin = json.loads(file.metadata["origin"])
+        return State(int(file.metadata["step"]), int(file.metadata["updates"]), dict(origin))
+    except (KeyError, ValueError, TypeError) as error:
+        raise FormatError(f"{file.path}: is not a checkpoint of a run: {error!r}") from error

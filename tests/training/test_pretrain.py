@@ -1,0 +1,123 @@
+"""Tests of training/pretrain.py: loss and every gradient against transformers, and the same for every split."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from llamero.formats.blocks import F32
+from llamero.formats.tensor import Tensor, TensorInfo
+from llamero.model.config_files import config_to_hf
+from llamero.model.weights import file_name, reorder
+from llamero.ops.torch_ops import TorchOps
+from llamero.training.batches import Batches, Tokens
+from llamero.training.parameters import fresh, weights
+from llamero.training.pretrain import NextToken
+
+
+def to_halves(config, name, value):
+    """Rows of Q and K as transformers has them."""
+    heads = {"wq": config.heads, "wk": config.kv_heads}.get(name.rpartition(".")[2])
+    array = np.ascontiguousarray(value.detach().numpy())
+    if heads is None:
+        return torch.from_numpy(array.copy())
+    tensor = Tensor(TensorInfo(name, F32, array.shape), array.reshape(-1).view(np.uint8))
+    return torch.from_numpy(reorder(tensor, heads, to_halves=True).decode())
+
+
+def objective(config, parameters, **options):
+    return NextToken(TorchOps(), weights(config, parameters), **options)
+
+
+def livelier(config, seed=0):
+    """Parameters whose attention does something: fresh ones are nearly flat."""
+    parameters = fresh(config, seed)
+    for parameter in parameters.values():
+        parameter.data *= 6 if parameter.ndim > 1 else 1.3
+    return parameters
+
+
+def test_loss_and_gradients_are_those_of_transformers(config, tokens):
+    parameters = livelier(config)
+    peer = LlamaForCausalLM(LlamaConfig(**config_to_hf(config)))
+    state = {file_name(name, "hf"): to_halves(config, name, value) for name, value in parameters.items()}
+    missing = peer.load_state_dict(state, strict=False)
+    assert missing.unexpected_keys == []
+    assert set(missing.missing_keys) <= {"lm_head.weight"}
+    batch = Batches(tokens, context=16, sequences=3).at(0)
+
+    loss = objective(config, parameters).accumulate(batch, 48) / 48
+    logits = peer(torch.from_numpy(batch.inputs)).logits
+    theirs = torch.nn.functional.cross_entropy(logits.flatten(0, 1), torch.from_numpy(batch.targets).flatten())
+    theirs.backward()
+
+    assert loss == pytest.approx(theirs.item(), rel=1e-6)
+    gradients = {name: parameter.grad for name, parameter in peer.named_parameters()}
+    for name, parameter in parameters.items():
+        ours = to_halves(config, name, parameter.grad)
+        reference = gradients[file_name(name, "hf")]
+        assert (ours - reference).norm() < 2e-6 * reference.norm(), name
+
+
+def test_a_gradient_is_the_slope_of_the_loss(config, tokens):
+    parameters = livelier(config)
+    batch = Batches(tokens, context=16, sequences=2).at(0)
+    learnt = objective(config, parameters)
+    learnt.accumulate(batch, 1)
+    rng = np.random.default_rng(1)
+    for parameter in parameters.values():
+        way = torch.from_numpy(rng.normal(size=parameter.shape)).float()
+        way *= 1e-2 / way.norm()
+        slope = (parameter.grad * way).sum().item()
+        ends = []
+        for sign in (1, -1):
+            parameter.data += sign * way
+            ends.append(learnt.measure(batch))
+            parameter.data -= sign * way
+        assert (ends[0] - ends[1]) / 2 == pytest.approx(slope, rel=2e-2, abs=2e-3)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 48])
+def test_rows_at_a_time_do_not_matter(config, tokens, rows):
+    batch = Batches(tokens, context=16, sequences=3).at(2)
+    gradients, losses = [], []
+    for count in (rows, 1000):
+        parameters = livelier(config)
+        losses.append(objective(config, parameters, rows=count).accumulate(batch, 48))
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in parameters.values()]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert (gradients[0] - gradients[1]).norm() < 1e-6 * gradients[1].norm()
+
+
+def test_tokens_that_do_not_count_leave_no_trace(config):
+    ids = np.random.default_rng(0).integers(0, 97, 400).astype(np.uint16)
+    marks = np.random.default_rng(1).random(400) < 0.3
+    batch = Batches(Tokens.of(ids, marks), context=16, sequences=4).at(0)
+    spoilt = dataclasses.replace(batch, targets=np.where(batch.counts > 0, batch.targets, 0))
+    results = []
+    for each in (batch, spoilt):
+        parameters = fresh(config, 1)
+        loss = objective(config, parameters).accumulate(each, 5)
+        results.append((loss, parameters["norm"].grad.clone()))
+    assert results[0][0] == results[1][0]
+    assert torch.equal(results[0][1], results[1][1])
+    assert 0 < batch.counts.sum() < batch.counts.size
+
+
+def test_measuring_is_the_loss_without_gradients(config, tokens):
+    batch = Batches(tokens, context=16, sequences=3).at(0)
+    parameters = livelier(config)
+    learnt = objective(config, parameters)
+    measured = learnt.measure(batch)
+    assert all(parameter.grad is None for parameter in parameters.values())
+    assert measured == pytest.approx(learnt.accumulate(batch, 48), rel=1e-6)
+
+
+def test_bf16_is_close_and_keeps_wide_parameters(config, tokens):
+    batch = Batches(tokens, context=16, sequences=4).at(0)
+    parameters = fresh(config, 0)
+    narrow = NextToken(TorchOps(dtype=torch.bfloat16), weights(config, parameters)).accumulate(batch, 64)
+    assert all(parameter.grad.dtype == torch.float32 for parameter in parameters.values())
+    assert narrow == pytest.approx(objective(config, parameters).measure(batch), rel=5e-3)
