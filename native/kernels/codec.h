@@ -26,16 +26,17 @@ namespace llamero {
 namespace LLAMERO_LEVEL {
 namespace {
 
-// Where a level cannot multiply unsigned bytes above 127, such quants lose 128 and are taken with a sign.
+// Quants as the dot path takes them. A level that cannot multiply unsigned bytes above 127 has them with a sign.
 template <class C>
 constexpr bool goes_signed = C::peak > 127 && !full_bytes;
 template <class C>
-constexpr int remaining_offset = goes_signed<C> ? C::offset - 128 : C::offset;
+constexpr int dot_offset = goes_signed<C> ? 0 : C::offset;
 
+// The quants of a block as bytes that stand for weight / scale + offset.
 template <class C>
-LLAMERO_INLINE U8x32 level_quants(const typename C::Block& block, int part) {
+LLAMERO_INLINE U8x32 offset_quants(const typename C::Block& block, int part, int offset) {
     const U8x32 q = C::quants(block, part);
-    return goes_signed<C> ? q ^ 128 : q;
+    return offset == C::offset ? q : q + uint8_t(offset - C::offset);
 }
 
 // Decode k values, a whole number of blocks.

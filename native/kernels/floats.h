@@ -172,11 +172,12 @@ struct FloatPanel {
 };
 
 template <class U, int Rows>
-void float_tile_rows(const FloatPanel<U>& panel, const typename U::Element* x, int64_t stride, int64_t count, float* y,
-                     int64_t ldy, int64_t valid, bool add) {
+void float_tile_rows(const FloatPanel<U>& panel, const typename U::Element* prepared, int64_t first, int64_t stride,
+                     int64_t count, const Outputs& out) {
+    const typename U::Element* x = prepared + first * stride;
     Floats sums[Rows][float_columns];
-    for (int r = 0; r < Rows; ++r)
-        for (int c = 0; c < float_columns; ++c) sums[r][c] = zero_floats();
+    LLAMERO_UNROLL
+    for (int r = 0; r < Rows; ++r) out.start(sums[r], first + r);
     for (int64_t s = 0; s * U::per_lane < count; ++s) {
         LLAMERO_UNROLL
         for (int r = 0; r < Rows; ++r) {
@@ -185,7 +186,13 @@ void float_tile_rows(const FloatPanel<U>& panel, const typename U::Element* x, i
                 sums[r][c] = U::multiply(panel.w[s][c * lanes], x + r * stride + s * U::per_lane, sums[r][c]);
         }
     }
-    for (int r = 0; r < Rows; ++r) store_tile_row(sums[r], y + r * ldy, valid, add);
+    LLAMERO_UNROLL
+    for (int r = 0; r < Rows; ++r) out.put(sums[r], first + r);
+}
+
+template <class U>
+size_t float_tile_scratch(int64_t n) {
+    return sizeof(FloatPanel<U>) + size_t(n) * FloatPanel<U>::width * sizeof(float);
 }
 
 // y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
@@ -196,16 +203,20 @@ void float_tile_product(const Matrix& w, const void* prepared, int64_t n, float*
     Panel& panel = *static_cast<Panel*>(scratch);
     const typename U::Element* x = static_cast<const typename U::Element*>(prepared);
     const int64_t stride = U::Rows::stride(w.k);
+    Outputs out{};
+    out.waiting = reinterpret_cast<float*>(&panel + 1);
+    out.ldy = ldy;
     for (int64_t j = begin; j < end; j += Panel::width) {
-        const int64_t valid = end - j < Panel::width ? end - j : Panel::width;
+        out.y = y + j;
+        out.valid = end - j < Panel::width ? end - j : Panel::width;
         for (int64_t at = 0; at < w.k; at += Panel::values) {
             const int64_t count = w.k - at < Panel::values ? w.k - at : Panel::values;
+            out.first = at == 0;
+            out.last = at + count == w.k;
             panel.template unpack<V>(w, j, end, at, count);
             int64_t i = 0;
-            for (; i + float_rows <= n; i += float_rows)
-                float_tile_rows<U, float_rows>(panel, x + i * stride + at, stride, count, y + i * ldy + j, ldy, valid, at > 0);
-            for (; i < n; ++i)
-                float_tile_rows<U, 1>(panel, x + i * stride + at, stride, count, y + i * ldy + j, ldy, valid, at > 0);
+            for (; i + float_rows <= n; i += float_rows) float_tile_rows<U, float_rows>(panel, x + at, i, stride, count, out);
+            for (; i < n; ++i) float_tile_rows<U, 1>(panel, x + at, i, stride, count, out);
         }
     }
 }

@@ -7,20 +7,22 @@ namespace llamero {
 namespace LLAMERO_LEVEL {
 namespace {
 
-// One prepared row of k values, k a multiple of 32.
+// 256 prepared values, one after another in memory so that a kernel follows a single pointer.
+struct alignas(64) Int8Block {
+    int8_t q[256];
+    float scale[8];        // of 32 values each
+    float total[8];        // scale times the sum of the 32 bytes
+    int32_t start[8];      // -128 times the sum of the 32 bytes, biased: where products with weights + 128 start
+    int32_t starts16[16];  // the same of 16 bytes each
+};
+static_assert(sizeof(Int8Block) == 448);
+
+// A row of k values, k a multiple of 32; the last block is filled up with zeros.
 struct Int8Row {
-    const int8_t* q;       // k bytes
-    const float* scale;    // k / 32
-    const float* total;    // k / 32: scale times the sum of 32 bytes
-    const int32_t* sum;    // k / 16: sums of 16 bytes
-
-    static int64_t bytes(int64_t k) { return (k + k / 32 * 4 * 2 + k / 16 * 4 + 63) / 64 * 64; }
-
-    static LLAMERO_INLINE Int8Row at(const void* prepared, int64_t row, int64_t k) {
-        const uint8_t* p = static_cast<const uint8_t*>(prepared) + row * bytes(k);
-        const float* scale = reinterpret_cast<const float*>(p + k);
-        return {reinterpret_cast<const int8_t*>(p), scale, scale + k / 32,
-                reinterpret_cast<const int32_t*>(scale + k / 32 * 2)};
+    static int64_t blocks(int64_t k) { return (k + 255) / 256; }
+    static int64_t bytes(int64_t k) { return blocks(k) * int64_t(sizeof(Int8Block)); }
+    static const Int8Block* at(const void* prepared, int64_t row, int64_t k) {
+        return static_cast<const Int8Block*>(prepared) + row * blocks(k);
     }
 };
 
@@ -35,29 +37,30 @@ LLAMERO_INLINE int32_t peak_bits(F32x8 a, F32x8 b, F32x8 c, F32x8 d) {
 }
 
 // Values that are not finite make the whole 32 not-a-number, so that they show in the result.
-inline void quantise_row(const float* x, int64_t k, const Int8Row& row) {
-    int8_t* q = const_cast<int8_t*>(row.q);
-    float* scale = const_cast<float*>(row.scale);
-    float* total = const_cast<float*>(row.total);
-    int32_t* sum = const_cast<int32_t*>(row.sum);
-    for (int64_t b = 0; b < k / 32; ++b) {
-        const float* p = x + 32 * b;
-        const F32x8 v[4] = {load<F32x8>(p), load<F32x8>(p + 8), load<F32x8>(p + 16), load<F32x8>(p + 24)};
-        const int32_t peak = peak_bits(v[0], v[1], v[2], v[3]);
-        const bool finite = peak < 0x7f800000, usable = finite && peak >= 0x04000000;  // below 1.5e-36 is zero
-        const float largest = bits_to_float(uint32_t(peak));
-        I8x32 bytes = {};
-        if (usable) {
-            const float inverse = 127.0f / largest;
-            bytes = round_to_bytes(v[0] * inverse, v[1] * inverse, v[2] * inverse, v[3] * inverse);
-        }
-        store(q + 32 * b, bytes);
-        scale[b] = usable ? largest / 127.0f : finite ? 0.0f : bits_to_float(0x7fc00000);
-        const I32x8 fours = dot(I32x8{}, U8x32{} + 1, bytes);
-        sum[2 * b] = fours[0] + fours[1] + fours[2] + fours[3];
-        sum[2 * b + 1] = fours[4] + fours[5] + fours[6] + fours[7];
-        total[b] = scale[b] * float(sum[2 * b] + sum[2 * b + 1]);
+LLAMERO_INLINE void quantise_32(const float* x, Int8Block& out, int part) {
+    const F32x8 v[4] = {load<F32x8>(x), load<F32x8>(x + 8), load<F32x8>(x + 16), load<F32x8>(x + 24)};
+    const int32_t peak = peak_bits(v[0], v[1], v[2], v[3]);
+    const bool finite = peak < 0x7f800000, usable = finite && peak >= 0x04000000;  // below 1.5e-36 is zero
+    const float largest = bits_to_float(uint32_t(peak));
+    I8x32 bytes = {};
+    if (usable) {
+        const float inverse = 127.0f / largest;
+        bytes = round_to_bytes(v[0] * inverse, v[1] * inverse, v[2] * inverse, v[3] * inverse);
     }
+    store(out.q + 32 * part, bytes);
+    out.scale[part] = usable ? largest / 127.0f : finite ? 0.0f : bits_to_float(0x7fc00000);
+    const I32x8 fours = dot(I32x8{}, U8x32{} + 1, bytes);
+    const int32_t low = fours[0] + fours[1] + fours[2] + fours[3], high = fours[4] + fours[5] + fours[6] + fours[7];
+    out.total[part] = out.scale[part] * float(low + high);
+    out.start[part] = biased_zero - 128 * (low + high);
+    out.starts16[2 * part] = biased_zero - 128 * low;
+    out.starts16[2 * part + 1] = biased_zero - 128 * high;
+}
+
+inline void quantise_row(const float* x, int64_t k, void* prepared, int64_t row) {
+    Int8Block* out = static_cast<Int8Block*>(prepared) + row * Int8Row::blocks(k);
+    if (k % 256) std::memset(out + k / 256, 0, sizeof(Int8Block));
+    for (int64_t at = 0; at < k; at += 32) quantise_32(x + at, out[at / 256], int(at / 32 % 8));
 }
 
 }  // namespace

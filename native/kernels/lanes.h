@@ -25,19 +25,32 @@ inline void interleave(const void* rows, int64_t stride, int64_t columns, void* 
 
 LLAMERO_INLINE Floats subtract_product(Floats c, Floats a, Floats b) { return c - a * b; }
 
-// Write (or add to) a row of a tile, of which `valid` outputs exist.
-template <int Columns>
-LLAMERO_INLINE void store_tile_row(const Floats (&sums)[Columns], float* y, int64_t valid, bool add) {
-    if (valid == Columns * lanes) {
+// What a tile does with its sums. A panel meets k one stretch at a time; until the last, the sums of its outputs wait
+// in `waiting`, packed, because y's rows lie too far apart to stay in the cache.
+struct Outputs {
+    float* waiting;   // (rows, width)
+    float* y;         // the panel's first output of row 0
+    int64_t ldy;
+    int64_t valid;    // of the panel's width, how many outputs exist
+    bool first, last; // of the stretches
+
+    template <int Columns>
+    LLAMERO_INLINE void start(Floats (&sums)[Columns], int64_t row) const {
+        const float* held = waiting + row * (Columns * lanes);
         LLAMERO_UNROLL
-        for (int c = 0; c < Columns; ++c)
-            store_floats(y + c * lanes, add ? load_floats(y + c * lanes) + sums[c] : sums[c]);
-        return;
+        for (int c = 0; c < Columns; ++c) sums[c] = first ? zero_floats() : load_floats(held + c * lanes);
     }
-    float all[Columns * lanes];
-    for (int c = 0; c < Columns; ++c) store_floats(all + c * lanes, sums[c]);
-    for (int64_t j = 0; j < valid; ++j) y[j] = add ? y[j] + all[j] : all[j];
-}
+
+    template <int Columns>
+    LLAMERO_INLINE void put(const Floats (&sums)[Columns], int64_t row) const {
+        float* held = waiting + row * (Columns * lanes);
+        float* out = last && valid == Columns * lanes ? y + row * ldy : held;
+        LLAMERO_UNROLL
+        for (int c = 0; c < Columns; ++c) store_floats(out + c * lanes, sums[c]);
+        if (last && out == held)
+            for (int64_t j = 0; j < valid; ++j) y[row * ldy + j] = held[j];
+    }
+};
 
 }  // namespace
 }  // namespace LLAMERO_LEVEL

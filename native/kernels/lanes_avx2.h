@@ -36,35 +36,64 @@ LLAMERO_INLINE void interleave4(const uint8_t* rows, int64_t stride, uint8_t* ou
     store(out + 3 * out_stride, _mm256_unpackhi_epi64(b, d));
 }
 
-// Sums of products of four neighbouring bytes, one weight row to a lane. Weights up to Peak leave room for several
-// products in 16 bits before they must be widened; full bytes come signed, and give their sign to the activation.
-template <int Peak>
+#if defined(__AVXVNNI__)
+// Panels hold weight / scale + 128 unless the weights have minima, for unsigned bytes are what the processor multiplies.
+template <class C>
+constexpr int panel_offset = C::mins ? 0 : 128;
+#else
+// Panels hold quants as they are, and full bytes with a sign.
+template <class C>
+constexpr int panel_offset = C::peak > 127 ? 0 : C::offset;
+#endif
+
+// Sums of products of four neighbouring bytes: one row of activations, Columns vectors of weight rows. Weights up to
+// Peak leave room for several products in 16 bits before they must be widened; full bytes give their sign to the
+// activation first.
+template <int Peak, int Offset, int Columns>
 struct Dots {
     static constexpr bool is_signed = Peak > 127;
     static constexpr int room = is_signed ? 1 : 32767 / (2 * 127 * Peak);
-    __m256i sums, pairs;
-    int held;  // products in `pairs`; known to the compiler once the loop is unrolled
+    struct Weights {
+        __m256i column[Columns];
+    };
+    __m256i sums[Columns];   // biased
+    __m256i pairs[Columns];  // 16-bit sums not yet in `sums`
+    int held;                // how many products these hold; known to the compiler once the loop is unrolled
 
-    LLAMERO_INLINE void start(const int32_t* from) {
-        sums = _mm256_set1_epi32(*from);
+    static LLAMERO_INLINE Weights weights(const uint8_t* p) {
+        Weights w;
+        LLAMERO_UNROLL
+        for (int c = 0; c < Columns; ++c) w.column[c] = load<__m256i>(p + 32 * c);
+        return w;
+    }
+    LLAMERO_INLINE void start(const int32_t* biased) {
+        LLAMERO_UNROLL
+        for (int c = 0; c < Columns; ++c) sums[c] = _mm256_set1_epi32(Offset ? *biased : biased_zero);
         held = 0;
     }
-    LLAMERO_INLINE void widen() {
-        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-        held = 0;
+    LLAMERO_INLINE void widen(int c) {
+        sums[c] = _mm256_add_epi32(sums[c], _mm256_madd_epi16(pairs[c], _mm256_set1_epi16(1)));
     }
-    LLAMERO_INLINE void add(const uint8_t* weights, const int8_t* activations) {
-        int32_t four;
-        std::memcpy(&four, activations, 4);
-        const __m256i w = load<__m256i>(weights), x = _mm256_set1_epi32(four);
-        const __m256i product = is_signed ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(x, w))
-                                          : _mm256_maddubs_epi16(w, x);
-        pairs = held ? _mm256_add_epi16(pairs, product) : product;
-        if (++held == room) widen();
+    LLAMERO_INLINE void add(const Weights& w, const int8_t* activations) {
+        const __m256i x = _mm256_set1_epi32(load<int32_t>(activations));
+        LLAMERO_UNROLL
+        for (int c = 0; c < Columns; ++c) {
+            const __m256i v = w.column[c];
+#if defined(__AVXVNNI__)
+            sums[c] = _mm256_dpbusd_avx_epi32(sums[c], v, x);
+#else
+            const __m256i product = is_signed ? _mm256_maddubs_epi16(_mm256_abs_epi8(v), _mm256_sign_epi8(x, v))
+                                              : _mm256_maddubs_epi16(v, x);
+            pairs[c] = held ? _mm256_add_epi16(pairs[c], product) : product;
+            if (held + 1 == room) widen(c);
+#endif
+        }
+        held = full_bytes || held + 1 == room ? 0 : held + 1;
     }
-    LLAMERO_INLINE Floats total() {
-        if (held) widen();
-        return _mm256_cvtepi32_ps(sums);
+    // The sums of a column times the scales of its weights; `shift` is -bias times these.
+    LLAMERO_INLINE Floats scaled(int c, const float* scale, const float* shift) {
+        if (held) widen(c);
+        return _mm256_fmadd_ps(_mm256_castsi256_ps(sums[c]), _mm256_loadu_ps(scale), _mm256_loadu_ps(shift));
     }
 };
 

@@ -39,20 +39,41 @@ LLAMERO_INLINE void interleave4(const uint8_t* rows, int64_t stride, uint8_t* ou
     _mm512_storeu_si512(out + 3 * out_stride, _mm512_unpackhi_epi64(b, d));
 }
 
-// Sums of products of four neighbouring bytes, one weight row to a lane. The instruction is written out because GCC 12
-// copies and spills the accumulators of its intrinsic.
-template <int Peak>
-struct Dots {
-    __m512i sums;
+// Panels hold weight / scale + 128 unless the weights have minima, for unsigned bytes are what the processor multiplies.
+template <class C>
+constexpr int panel_offset = C::mins ? 0 : 128;
 
-    LLAMERO_INLINE void start(const int32_t* from) { sums = _mm512_set1_epi32(*from); }
-    LLAMERO_INLINE void add(const uint8_t* weights, const int8_t* activations) {
-        int32_t four;
-        std::memcpy(&four, activations, 4);
-        const __m512i w = _mm512_loadu_si512(weights), x = _mm512_set1_epi32(four);
-        __asm__("vpdpbusd %2, %1, %0" : "+v"(sums) : "v"(w), "v"(x));
+// Sums of products of four neighbouring bytes: one row of activations, Columns vectors of weight rows. The instruction
+// is written out because GCC 12 copies and spills the accumulators of its intrinsic.
+template <int Peak, int Offset, int Columns>
+struct Dots {
+    struct Weights {
+        __m512i column[Columns];
+    };
+    __m512i sums[Columns];  // biased
+
+    static LLAMERO_INLINE Weights weights(const uint8_t* p) {
+        Weights w;
+        LLAMERO_UNROLL
+        for (int c = 0; c < Columns; ++c) {
+            w.column[c] = _mm512_loadu_si512(p + 64 * c);
+            __asm__("" : "+v"(w.column[c]));  // keep it in a register for all rows
+        }
+        return w;
     }
-    LLAMERO_INLINE Floats total() { return _mm512_cvtepi32_ps(sums); }
+    LLAMERO_INLINE void start(const int32_t* biased) {
+        LLAMERO_UNROLL
+        for (int c = 0; c < Columns; ++c) sums[c] = _mm512_set1_epi32(Offset ? *biased : biased_zero);
+    }
+    LLAMERO_INLINE void add(const Weights& w, const int8_t* activations) {
+        __m512i x = _mm512_set1_epi32(load<int32_t>(activations));
+        LLAMERO_UNROLL
+        for (int c = 0; c < Columns; ++c) __asm__("vpdpbusd %2, %1, %0" : "+v"(sums[c]) : "v"(w.column[c]), "v"(x));
+    }
+    // The sums of a column times the scales of its weights; `shift` is -bias times these.
+    LLAMERO_INLINE Floats scaled(int c, const float* scale, const float* shift) const {
+        return _mm512_fmadd_ps(_mm512_castsi512_ps(sums[c]), _mm512_loadu_ps(scale), _mm512_loadu_ps(shift));
+    }
 };
 
 }  // namespace

@@ -33,23 +33,43 @@ LLAMERO_INLINE void interleave4(const uint8_t* rows, int64_t stride, uint8_t* ou
         for (int r = 0; r < 4; ++r) std::memcpy(out + c * out_stride + 4 * r, rows + r * stride + 4 * c, 4);
 }
 
-// Sums of products of four neighbouring bytes, one weight row to a lane. Full bytes come signed.
-template <int Peak>
-struct Dots {
-    I32x4 sums;
+// Panels hold weights with their signs.
+template <class C>
+constexpr int panel_offset = 0;
 
-    LLAMERO_INLINE void start(const int32_t* from) { sums = I32x4{*from, *from, *from, *from}; }
-    LLAMERO_INLINE void add(const uint8_t* weights, const int8_t* activations) {
-        int32_t four;
-        std::memcpy(&four, activations, 4);
-        const I32x4 x = {four, four, four, four};
+// Sums of products of four neighbouring bytes: one row of activations, Columns vectors of weight rows.
+template <int Peak, int Offset, int Columns>
+struct Dots {
 #if defined(__aarch64__)
-        sums = (I32x4)dot16((int32x4_t)sums, load<int8x16_t>(weights), (int8x16_t)x);
+    typedef int32x4_t I32;
+    typedef int8x16_t I8;
 #else
-        sums = (I32x4)dot16((__m128i)sums, load<__m128i>(weights), (__m128i)x);
+    typedef __m128i I32;
+    typedef __m128i I8;
 #endif
+    struct Weights {
+        I8 column[Columns];
+    };
+    I32 sums[Columns];
+
+    static LLAMERO_INLINE Weights weights(const uint8_t* p) {
+        Weights w;
+        for (int c = 0; c < Columns; ++c) w.column[c] = load<I8>(p + 16 * c);
+        return w;
     }
-    LLAMERO_INLINE Floats total() { return __builtin_convertvector(sums, Floats); }
+    LLAMERO_INLINE void start(const int32_t*) {
+        for (int c = 0; c < Columns; ++c) sums[c] = I32{};
+    }
+    LLAMERO_INLINE void add(const Weights& w, const int8_t* activations) {
+        const int32_t four = load<int32_t>(activations);
+        const I32x4 x = {four, four, four, four};
+        LLAMERO_UNROLL
+        for (int c = 0; c < Columns; ++c) sums[c] = dot16(sums[c], w.column[c], (I8)x);
+    }
+    // The sums of a column times the scales of its weights.
+    LLAMERO_INLINE Floats scaled(int c, const float* scale, const float*) const {
+        return __builtin_convertvector((I32x4)sums[c], Floats) * load<Floats>(scale);
+    }
 };
 
 }  // namespace

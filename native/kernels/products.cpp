@@ -20,7 +20,7 @@ struct Entry {
     Type type;
     Form form;        // of activations, for few rows
     Form tile_form;   // and for many
-    size_t scratch;   // bytes a tile needs
+    size_t (*scratch)(int64_t n);  // bytes a tile of n rows needs
     int64_t step;     // weight rows in a tile
     void (*dot)(const Matrix&, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end);
     void (*tile)(const Matrix&, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
@@ -47,13 +47,13 @@ void float_dot_product(const Matrix& w, const void* prepared, int64_t n, float* 
 
 template <class C>
 constexpr Entry blocks(Type type) {
-    return {type, Form::Int8, Form::Int8, sizeof(Panel<C>), TileShape<C>::width,
+    return {type, Form::Int8, Form::Int8, tile_scratch<C>, TileShape<C>::width,
             dot_product<C>, tile_product<C>, decode_row<C>};
 }
 
 template <class V, class U = OneFloat>
 constexpr Entry floats(Type type, Form tile_form = Form::Float) {
-    return {type, Form::Float, tile_form, sizeof(FloatPanel<U>), FloatPanel<U>::width,
+    return {type, Form::Float, tile_form, float_tile_scratch<U>, FloatPanel<U>::width,
             float_dot_product<V>, float_tile_product<V, U>, decode_floats<V>};
 }
 
@@ -89,13 +89,13 @@ size_t form_bytes(Form form, int64_t n, int64_t k) {
 
 void prepare(Form form, const float* x, int64_t, int64_t k, void* out, int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-        if (form == Form::Int8) quantise_row(x + i * k, k, Int8Row::at(out, i, k));
+        if (form == Form::Int8) quantise_row(x + i * k, k, out, i);
         else if (form == Form::Float) FloatRows::prepare(x + i * k, k, out, i);
         else BFloatRows::prepare(x + i * k, k, out, i);
     }
 }
 
-size_t scratch_bytes(Type type, int64_t n, int64_t) { return n <= dot_rows_at_most ? 0 : entry(type).scratch; }
+size_t scratch_bytes(Type type, int64_t n, int64_t) { return n <= dot_rows_at_most ? 0 : entry(type).scratch(n); }
 
 int64_t step(Type type, int64_t n, int64_t) { return n <= dot_rows_at_most ? 1 : entry(type).step; }
 

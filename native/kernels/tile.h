@@ -1,5 +1,5 @@
-// The tile path: many rows of activations. A panel of weight rows is unpacked once, a stretch of k at a time that fits
-// the first-level cache, and meets all rows of activations from there. Bound by arithmetic.
+// The tile path: many rows of activations. A panel of weight rows is unpacked once, 256 values of k at a time so that it
+// fits the first-level cache, and meets all rows of activations from there. Bound by arithmetic.
 #pragma once
 #include "codec.h"
 #include "int8.h"
@@ -10,31 +10,30 @@ namespace LLAMERO_LEVEL {
 namespace {
 
 // The size of a tile: `columns` vectors of weight rows times `rows` of activations. Integer and float sums of all of
-// them stay in registers; groups of 16 hold a third set, so their tiles are smaller.
+// them stay in registers.
 template <class C>
 struct TileShape {
 #if defined(__AVX512F__)
-    static constexpr int columns = C::group == 32 ? 4 : 2, rows = C::group == 32 ? 3 : 4;
+    static constexpr int columns = 4, rows = 3;
 #elif defined(__AVX2__)
-    static constexpr int columns = C::group == 32 ? 2 : 1, rows = 3;
+    static constexpr int columns = 2, rows = 3;
 #else
-    static constexpr int columns = 2, rows = C::group == 32 ? 4 : 2;
+    static constexpr int columns = 2, rows = 4;
 #endif
     static constexpr int width = columns * lanes;  // weight rows in a panel
 };
 
-constexpr int64_t stretch = 256;  // values of k in a panel
-
-// A stretch of `width` weight rows, unpacked.
+// 256 values of `width` weight rows, unpacked.
 template <class C>
 struct Panel {
     static constexpr int width = TileShape<C>::width;
-    static constexpr int groups = stretch / C::group;
-    alignas(64) uint8_t q[stretch / 4][width][4];
+    static constexpr int groups = 256 / C::group;
+    alignas(64) uint8_t q[64][width][4];
     alignas(64) float scale[groups][width];
-    alignas(64) float min[C::mins ? groups : 4][width];
+    alignas(64) float shift[groups][width];  // -bias times the scale
+    alignas(64) float min[C::mins ? groups : 1][width];
     // Rows on their way in, before they are laid side by side.
-    alignas(64) uint8_t row_q[lanes][stretch];
+    alignas(64) uint8_t row_q[lanes][256];
     alignas(64) float row_scale[lanes][groups];
     alignas(64) float row_min[lanes][groups];
 
@@ -54,6 +53,8 @@ struct Panel {
             interleave(row_scale, sizeof row_scale[0], count / C::group, &scale[0][c], sizeof scale[0]);
             if (C::mins) interleave(row_min, sizeof row_min[0], count / C::group, &min[0][c], sizeof min[0]);
         }
+        for (int g = 0; g < groups; ++g)
+            for (int i = 0; i < width; ++i) shift[g][i] = scale[g][i] * -bias;
     }
 
     LLAMERO_INLINE void unpack_row(const uint8_t* p, int lane, int64_t count) {
@@ -62,124 +63,89 @@ struct Panel {
             C::scales(block, row_scale[lane] + at / C::group, row_min[lane] + at / C::group);
             LLAMERO_UNROLL
             for (int part = 0; part < C::values / 32; ++part)
-                store(row_q[lane] + at + 32 * part, level_quants<C>(block, part));
+                store(row_q[lane] + at + 32 * part, offset_quants<C>(block, part, panel_offset<C>));
         }
     }
 };
 
-// What the offsets or minima of a panel need of a row of activations, group by group.
-template <class C>
-struct Corrections {
-    int32_t start[stretch / C::group];  // minus the offset times the sum of the activations
-    float sum[stretch / C::group];      // groups of 16 with minima: the sum of the activations
-
-    LLAMERO_INLINE void fill(const Int8Row& x, int64_t at, int64_t count) {
-        constexpr int parts = C::group / 16;
-        for (int64_t g = 0; g < count / C::group; ++g) {
-            int32_t s = x.sum[at / 16 + parts * g];
-            if (parts == 2) s += x.sum[at / 16 + parts * g + 1];
-            start[g] = -remaining_offset<C> * s;
-            if (C::mins && C::group == 16) sum[g] = float(s);
-        }
-    }
-};
-
-// One tile over one stretch: y (or y plus) the products of Rows rows of activations with a panel.
+// One tile: the products of Rows rows of 256 activations with a panel.
 template <class C, int Rows>
 struct Tile {
-    static constexpr int columns = TileShape<C>::columns, width = TileShape<C>::width;
-    const Panel<C>& panel;
-    Int8Row x[Rows];
-    Corrections<C> corrections[Rows];
-    Floats sums[Rows][columns];
+    static constexpr int columns = TileShape<C>::columns, groups = 256 / C::group;
+    using Sums = Floats[Rows][columns];
+    using Integers = Dots<C::peak, panel_offset<C>, columns>;
 
-    explicit Tile(const Panel<C>& p) : panel(p) {}
+    // Where the integer sums of every group start. Blocks of activations hold it for an offset of 128.
+    struct Starts {
+        alignas(32) int32_t held[Rows][groups];
 
-    // Products of a group of C::group values, in integers.
-    LLAMERO_INLINE void dots(int g, int64_t at, Dots<C::peak> (&d)[Rows][columns]) const {
-        LLAMERO_UNROLL
-        for (int r = 0; r < Rows; ++r) {
-            LLAMERO_UNROLL
-            for (int c = 0; c < columns; ++c) d[r][c].start(&corrections[r].start[g]);
+        LLAMERO_INLINE explicit Starts(const Int8Block* const (&x)[Rows]) {
+            if (panel_offset<C> == 0 || panel_offset<C> == 128) return;
+            for (int r = 0; r < Rows; ++r)
+                for (int g = 0; g < groups; ++g)
+                    held[r][g] = (in_block(*x[r])[g] - biased_zero) / 128 * panel_offset<C> + biased_zero;
         }
+        static LLAMERO_INLINE const int32_t* in_block(const Int8Block& x) { return C::group == 32 ? x.start : x.starts16; }
+        LLAMERO_INLINE const int32_t* at(const Int8Block& x, int r, int g) const {
+            return panel_offset<C> == 128 ? in_block(x) + g : &held[r][g];
+        }
+    };
+
+    // A group of neighbours that share a scale: integer products, then the scales of the weights and the activations.
+    static LLAMERO_INLINE void add_group(const Panel<C>& panel, const Int8Block* const (&x)[Rows], const Starts& starts,
+                                         int g, Sums& sums) {
+        Integers d[Rows];
+        LLAMERO_UNROLL
+        for (int r = 0; r < Rows; ++r) d[r].start(starts.at(*x[r], r, g));
         LLAMERO_UNROLL
         for (int four = 0; four < C::group / 4; ++four) {
+            const auto weights = Integers::weights(panel.q[g * (C::group / 4) + four][0]);
             LLAMERO_UNROLL
-            for (int r = 0; r < Rows; ++r) {
-                LLAMERO_UNROLL
-                for (int c = 0; c < columns; ++c)
-                    d[r][c].add(panel.q[g * (C::group / 4) + four][c * lanes], x[r].q + at + g * C::group + 4 * four);
-            }
+            for (int r = 0; r < Rows; ++r) d[r].add(weights, x[r]->q + g * C::group + 4 * four);
+        }
+        LLAMERO_UNROLL
+        for (int c = 0; c < columns; ++c) {
+            LLAMERO_UNROLL
+            for (int r = 0; r < Rows; ++r)
+                sums[r][c] = multiply_add(d[r].scaled(c, &panel.scale[g][c * lanes], &panel.shift[g][c * lanes]),
+                                          broadcast(&x[r]->scale[g * C::group / 32]), sums[r][c]);
+        }
+        if (C::mins) {
+            LLAMERO_UNROLL
+            for (int r = 0; r < Rows; ++r) take_minima(panel, *x[r], g, sums[r]);
         }
     }
 
-    // Groups of 32: the scale of the weights, then that of the activations.
-    LLAMERO_INLINE void add_32(int g, int64_t at) {
-        Dots<C::peak> d[Rows][columns];
-        dots(g, at, d);
+    static LLAMERO_INLINE void take_minima(const Panel<C>& panel, const Int8Block& x, int g, Floats (&sums)[columns]) {
+        const float total16 = C::group == 16 ? biased_sum(x.starts16[g]) * x.scale[g / 2] : 0.0f;
+        const Floats total = broadcast(C::group == 32 ? &x.total[g] : &total16);
         LLAMERO_UNROLL
-        for (int r = 0; r < Rows; ++r) {
-            LLAMERO_UNROLL
-            for (int c = 0; c < columns; ++c) {
-                const Floats scaled = d[r][c].total() * load_floats(&panel.scale[g][c * lanes]);
-                sums[r][c] = multiply_add(scaled, broadcast(x[r].scale + at / 32 + g), sums[r][c]);
-                if (C::mins) {
-                    const Floats low = load_floats(&panel.min[g][c * lanes]);
-                    sums[r][c] = subtract_product(sums[r][c], low, broadcast(x[r].total + at / 32 + g));
-                }
-            }
-        }
+        for (int c = 0; c < columns; ++c)
+            sums[c] = subtract_product(sums[c], load_floats(&panel.min[g][c * lanes]), total);
     }
+    static LLAMERO_INLINE float biased_sum(int32_t start) { return (bits_to_float(uint32_t(start)) - bias) * (-1.0f / 128); }
 
-    // Two groups of 16: the scales of the weights, then the one scale of their activations.
-    LLAMERO_INLINE void add_16(int g, int64_t at) {
-        Floats both[Rows][columns];
-        LLAMERO_UNROLL
-        for (int half = 0; half < 2; ++half) {
-            Dots<C::peak> d[Rows][columns];
-            dots(g + half, at, d);
-            LLAMERO_UNROLL
-            for (int r = 0; r < Rows; ++r) {
-                LLAMERO_UNROLL
-                for (int c = 0; c < columns; ++c) {
-                    const Floats scale = load_floats(&panel.scale[g + half][c * lanes]), products = d[r][c].total();
-                    both[r][c] = half ? multiply_add(products, scale, both[r][c]) : products * scale;
-                    if (C::mins) {
-                        const Floats low = load_floats(&panel.min[g + half][c * lanes]);
-                        both[r][c] = subtract_product(both[r][c], low, broadcast(&corrections[r].sum[g + half]));
-                    }
-                }
-            }
-        }
+    // Rows `first` and following of the activations, block `block` of each; `count` of its 256 values exist.
+    static void run(const Panel<C>& panel, const void* prepared, int64_t first, int64_t k, int64_t block, int count,
+                    const Outputs& out) {
+        const Int8Block* x[Rows];
+        Sums sums;
         LLAMERO_UNROLL
         for (int r = 0; r < Rows; ++r) {
-            LLAMERO_UNROLL
-            for (int c = 0; c < columns; ++c)
-                sums[r][c] = multiply_add(both[r][c], broadcast(x[r].scale + at / 32 + g / 2), sums[r][c]);
+            x[r] = Int8Row::at(prepared, first + r, k) + block;
+            for (uintptr_t line = 0; line < sizeof(Int8Block); line += 64) prefetch(x[r], Rows * Int8Row::bytes(k) + line);
+            out.start(sums[r], first + r);
         }
-    }
-
-    // y points at the panel's first output of the tile's first row; `valid` of its width outputs exist.
-    LLAMERO_INLINE void run(const void* prepared, int64_t first, int64_t k, int64_t at, int64_t count, float* y,
-                            int64_t ldy, int64_t valid) {
-        for (int r = 0; r < Rows; ++r) {
-            x[r] = Int8Row::at(prepared, first + r, k);
-            corrections[r].fill(x[r], at, count);
-            for (int c = 0; c < columns; ++c) sums[r][c] = zero_floats();
-        }
-        for (int g = 0; g < count / C::group; g += 32 / C::group) {
-            if constexpr (C::group == 32) add_32(g, at);
-            else add_16(g, at);
-        }
-        for (int r = 0; r < Rows; ++r) store_tile_row(sums[r], y + r * ldy, valid, at > 0);
+        const Starts starts(x);
+        for (int g = 0; g < count / C::group; ++g) add_group(panel, x, starts, g, sums);
+        LLAMERO_UNROLL
+        for (int r = 0; r < Rows; ++r) out.put(sums[r], first + r);
     }
 };
 
-template <class C, int Rows>
-void tile_rows(const Panel<C>& panel, const void* prepared, int64_t first, int64_t k, int64_t at, int64_t count, float* y,
-               int64_t ldy, int64_t valid) {
-    Tile<C, Rows> tile(panel);
-    tile.run(prepared, first, k, at, count, y, ldy, valid);
+template <class C>
+size_t tile_scratch(int64_t n) {
+    return sizeof(Panel<C>) + size_t(n) * TileShape<C>::width * sizeof(float);
 }
 
 // y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
@@ -188,14 +154,20 @@ void tile_product(const Matrix& w, const void* prepared, int64_t n, float* y, in
                   void* scratch) {
     constexpr int rows = TileShape<C>::rows, width = TileShape<C>::width;
     Panel<C>& panel = *static_cast<Panel<C>*>(scratch);
+    Outputs out{};
+    out.waiting = reinterpret_cast<float*>(&panel + 1);
+    out.ldy = ldy;
     for (int64_t j = begin; j < end; j += width) {
-        const int64_t valid = end - j < width ? end - j : width;
-        for (int64_t at = 0; at < w.k; at += stretch) {
-            const int64_t count = w.k - at < stretch ? w.k - at : stretch;
+        out.y = y + j;
+        out.valid = end - j < width ? end - j : width;
+        for (int64_t at = 0; at < w.k; at += 256) {
+            const int count = w.k - at < 256 ? int(w.k - at) : 256;
+            out.first = at == 0;
+            out.last = at + count == w.k;
             panel.unpack(w, j, end, at, count);
             int64_t i = 0;
-            for (; i + rows <= n; i += rows) tile_rows<C, rows>(panel, prepared, i, w.k, at, count, y + i * ldy + j, ldy, valid);
-            for (; i < n; ++i) tile_rows<C, 1>(panel, prepared, i, w.k, at, count, y + i * ldy + j, ldy, valid);
+            for (; i + rows <= n; i += rows) Tile<C, rows>::run(panel, prepared, i, w.k, at / 256, count, out);
+            for (; i < n; ++i) Tile<C, 1>::run(panel, prepared, i, w.k, at / 256, count, out);
         }
     }
 }

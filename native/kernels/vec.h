@@ -47,6 +47,13 @@ LLAMERO_INLINE void store(void* p, const V& v) {
 
 LLAMERO_INLINE F32x8 to_float(I32x8 v) { return __builtin_convertvector(v, F32x8); }
 
+// An integer below 2^22 in size may be kept as the bits of the float 1.5 * 2^23 + integer: adding to the bits adds to the
+// integer, and no conversion is needed to compute with it.
+constexpr int32_t biased_zero = 0x4b400000;
+constexpr float bias = 12582912.0f;
+
+LLAMERO_INLINE F32x8 biased_to_float(I32x8 v) { return (F32x8)v - bias; }
+
 LLAMERO_INLINE float bits_to_float(uint32_t bits) {
     float f;
     std::memcpy(&f, &bits, sizeof f);

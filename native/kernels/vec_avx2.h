@@ -52,10 +52,9 @@ LLAMERO_INLINE F32x8 twice(const float* four) {
     return (F32x8)_mm256_permutevar_ps(v, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
 }
 
-// Two integers, then zeros.
-LLAMERO_INLINE I32x8 pair(const int32_t* two) {
-    return (I32x8)_mm256_zextsi128_si256(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(two)));
-}
+// One number, then zeros.
+LLAMERO_INLINE I32x8 alone(int32_t v) { return (I32x8)_mm256_zextsi128_si256(_mm_cvtsi32_si128(v)); }
+LLAMERO_INLINE F32x8 alone(float v) { return (F32x8)_mm256_zextps128_ps256(_mm_set_ss(v)); }
 
 LLAMERO_INLINE float sum(F32x8 v) {
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));

@@ -75,7 +75,8 @@ LLAMERO_INLINE F32x8 spread(const float* two) {
 
 LLAMERO_INLINE F32x8 twice(const float* v) { return F32x8{v[0], v[0], v[1], v[1], v[2], v[2], v[3], v[3]}; }
 
-LLAMERO_INLINE I32x8 pair(const int32_t* two) { return I32x8{two[0], two[1], 0, 0, 0, 0, 0, 0}; }
+LLAMERO_INLINE I32x8 alone(int32_t v) { return I32x8{v}; }
+LLAMERO_INLINE F32x8 alone(float v) { return F32x8{v}; }
 
 LLAMERO_INLINE float sum(F32x8 v) {
     return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
