@@ -170,8 +170,8 @@ void bind_memory(nb::module_& m) {
         .def_prop_ro("shape", [](const Array& a) { return nb::make_tuple(a.rows(), a.cols()); })
         .def("numpy", &view_of, "A view of the rows; it keeps them alive.");
     nb::class_<Weight>(m, "Weight", "A stored matrix, in the buffer that holds it, or a vector of floats.")
-        .def(nb::init<int, int64_t, int64_t, nb::handle>(), "type"_a, "rows"_a, "k"_a, "buffer"_a,
-             "rows of k values of ggml's type number; the buffer is kept and not copied.")
+        .def(nb::init<int, int64_t, int64_t, nb::handle>(), "kind"_a, "rows"_a, "k"_a, "buffer"_a,
+             "rows of k values of the type of ggml's number `kind`; the buffer is kept and not copied.")
         .def_static("vector", [](const Floats& values) { return new Weight(values); }, "values"_a,
                     nb::rv_policy::take_ownership, "A copy of the values.")
         .def_prop_ro("shape", &Weight::shape);

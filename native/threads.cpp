@@ -40,7 +40,10 @@ void* make_fork_mark() {
 }  // namespace
 
 Pool::Pool(int threads)
-    : threads_(std::max(threads, 1)), fork_mark_(make_fork_mark()), workers_(new std::vector<std::thread>) {
+    : sleep_(new Sleep),
+      threads_(std::max(threads, 1)),
+      fork_mark_(make_fork_mark()),
+      workers_(new std::vector<std::thread>) {
     try {
         for (int i = 1; i < threads_; ++i) workers_->emplace_back([this, i] { work(i); });
     } catch (const std::system_error&) {
@@ -50,9 +53,10 @@ Pool::Pool(int threads)
 
 Pool::~Pool() {
     if (alone()) {
-        workers_.release();  // nobody to join in a forked child
+        workers_.release();  // in a forked child there is nobody to join,
+        sleep_.release();    // and those who slept at the fork would be waited for
     } else {
-        sleep_.stop.store(true);
+        sleep_->stop.store(true);
         ticket_.value.fetch_add(uint64_t(1) << JOB_SHIFT);
         wake(threads_);
         for (std::thread& worker : *workers_) worker.join();
@@ -110,7 +114,7 @@ void Pool::work(int thread) {
     uint64_t seen = 0;
     for (;;) {
         seen = wait_for_news(seen);
-        if (sleep_.stop.load()) return;
+        if (sleep_->stop.load()) return;
         claim(thread, seen);
     }
 }
@@ -126,24 +130,24 @@ uint64_t Pool::wait_for_news(uint64_t seen) {
         }
         if (std::chrono::steady_clock::now() - start > WORKER_SPIN) break;
     }
-    std::unique_lock<std::mutex> lock(sleep_.mutex);
-    sleep_.sleepers.fetch_add(1, std::memory_order_seq_cst);
+    std::unique_lock<std::mutex> lock(sleep_->mutex);
+    sleep_->sleepers.fetch_add(1, std::memory_order_seq_cst);
     uint64_t job = 0;
-    sleep_.news.wait(lock, [&] {
+    sleep_->news.wait(lock, [&] {
         job = ticket_.value.load(std::memory_order_seq_cst) >> JOB_SHIFT;
         return job != seen;
     });
-    sleep_.sleepers.fetch_sub(1, std::memory_order_relaxed);
+    sleep_->sleepers.fetch_sub(1, std::memory_order_relaxed);
     return job;
 }
 
 void Pool::wake(int64_t helpers) {
-    if (sleep_.sleepers.load(std::memory_order_seq_cst) == 0) return;
-    { std::lock_guard<std::mutex> lock(sleep_.mutex); }
+    if (sleep_->sleepers.load(std::memory_order_seq_cst) == 0) return;
+    { std::lock_guard<std::mutex> lock(sleep_->mutex); }
     if (helpers < threads_ - 1) {
-        for (int64_t i = 0; i < helpers; ++i) sleep_.news.notify_one();
+        for (int64_t i = 0; i < helpers; ++i) sleep_->news.notify_one();
     } else {
-        sleep_.news.notify_all();
+        sleep_->news.notify_all();
     }
 }
 

@@ -58,7 +58,8 @@ private:
         std::atomic<bool> stop{false};
         std::mutex mutex;
         std::condition_variable news;
-    } sleep_;
+    };
+    std::unique_ptr<Sleep> sleep_;
 
     int threads_;
     void* fork_mark_;  // a page that a forked child finds wiped: its workers did not come along

@@ -50,9 +50,8 @@ class NativeOps(_native.Machine):
         if tensor.info.type.name in _PLAIN:
             return _native.Weight(F32.id, *shape, np.ascontiguousarray(tensor.decode()))
         if tensor.data.nbytes != tensor.info.nbytes:
-            raise WeightsError(
-                f"tensor {tensor.info.name!r} has {tensor.data.nbytes} bytes, its shape {shape} needs {tensor.info.nbytes}"
-            )
+            sizes = f"{tensor.data.nbytes} bytes, its shape {shape} needs {tensor.info.nbytes}"
+            raise WeightsError(f"tensor {tensor.info.name!r} has {sizes}")
         return _native.Weight(tensor.info.type.id, *shape, tensor.data)
 
     def store(self, shape: StoreShape) -> _native.Store:
@@ -66,9 +65,7 @@ class NativeOps(_native.Machine):
         except (ValueError, MemoryError) as error:
             raise SettingError(f"there is no memory for a cache of {shape}: {error}") from error
 
-    def begin(
-        self, store: _native.Store | None, spans: Sequence[Span], inv_freq: NDArray[np.float64]
-    ) -> _native.Step:
+    def begin(self, store: _native.Store | None, spans: Sequence[Span], inv_freq: NDArray[np.float64]) -> _native.Step:
         """Plan a step. Raises ValueError for spans that their pages or the store cannot hold."""
         starts, lengths = [span.start for span in spans], [span.length for span in spans]
         return _native.begin(store, starts, lengths, [span.pages for span in spans], inv_freq)

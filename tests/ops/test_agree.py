@@ -1,0 +1,249 @@
+"""Every operation of every implementation agrees with numpy_ops: all block types, all instruction sets, odd sizes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from llamero.formats.blocks import TYPES, BlockType
+from llamero.formats.tensor import Tensor, TensorInfo
+from llamero.ops.native_ops import NativeOps, levels
+from llamero.ops.numpy_ops import NumpyOps
+from llamero.ops.protocol import Span, StoreShape
+
+Floats = NDArray[np.float32]
+
+ORACLE = NumpyOps()
+WEIGHT_TYPES = [name for name in TYPES if name not in {"I8", "I16", "I32", "I64"}]
+EXACT = {"F32", "F16", "BF16", "F64"}  # types whose products meet float activations
+TOKENS = (1, 2, 3, 5, 8, 9, 17, 64, 130)
+ROWS = (1, 3, 17, 33)
+
+
+@pytest.fixture(scope="module")
+def machines() -> list[NativeOps]:
+    return [NativeOps(threads, level) for level in levels() for threads in (1, 2, 3)]
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> np.random.Generator:
+    return np.random.default_rng(list(request.node.name.encode()))
+
+
+def tensor(values: Floats, kind: BlockType = TYPES["F32"]) -> Tensor:
+    return Tensor(TensorInfo("w", kind, values.shape), kind.encode(values))
+
+
+def normal(rng: np.random.Generator, *shape: int) -> Floats:
+    return rng.standard_normal(shape, np.float32)
+
+
+def lengths(kind: BlockType) -> tuple[int, ...]:
+    """Row lengths worth trying for a type: one block, a few, and around the kernels' own steps."""
+    return {1: (1, 2, 31, 64, 255, 545), 32: (32, 64, 96, 256, 544), 256: (256, 512, 768)}[kind.values]
+
+
+def assert_product(got: Floats, x: Floats, w: Floats, exact: bool) -> None:
+    """The product is right to the last bits of a float, or to what 8-bit activations in groups of 32 cost.
+
+    Rounding to steps of max / 127 changes a group by at most its share; sums of k independent errors grow as sqrt(k).
+    """
+    want = x.astype(np.float64) @ w.astype(np.float64).T
+    scale = np.linalg.norm(x, axis=1)[:, None] * np.linalg.norm(w, axis=1)  # |x| |w| bounds each product
+    error = np.abs(got - want) / np.where(scale > 0, scale, 1)
+    if exact:
+        assert error.max() < 2e-6
+    else:
+        assert error.max() < 2e-2
+        assert error.size < 64 or np.sqrt(np.mean(error**2) * x.shape[1]) < 1.2e-2
+
+
+@pytest.mark.parametrize("name", WEIGHT_TYPES)
+def test_matmul(name: str, machines: list[NativeOps], rng: np.random.Generator) -> None:
+    kind = TYPES[name]
+    for k in lengths(kind):
+        tensors = [tensor(normal(rng, rows, k), kind) for rows in ROWS]
+        decoded = [t.decode() for t in tensors]
+        held = {ops: [ops.weight(t) for t in tensors] for ops in machines}
+        for tokens in TOKENS:
+            x = normal(rng, tokens, k)
+            for ops, weights in held.items():
+                for got, w in zip(ops.matmul(ops.array(x), *weights), decoded, strict=True):
+                    assert_product(ops.numpy(got), x, w, name in EXACT)
+
+
+@pytest.mark.parametrize("name", WEIGHT_TYPES)
+def test_matmul_of_extremes(name: str, machines: list[NativeOps], rng: np.random.Generator) -> None:
+    """Zeros, outliers, tiny and large numbers, on both sides."""
+    kind, k = TYPES[name], 512
+    w = normal(rng, 9, k)
+    w[0] = 0
+    w[1] *= 1e-5
+    w[2] *= 3e3
+    w[3, :] = np.where(np.arange(k) % 77 == 0, 50, 0.01)
+    w[4] = 1
+    w[5] = -1
+    x = normal(rng, 10, k)
+    x[0] = 0
+    x[1] *= 1e-20
+    x[2] *= 1e15
+    x[3, 5] = 1000
+    x[4] = 1
+    stored = tensor(w, kind)
+    for ops in machines:
+        for rows in (slice(0, 10), *(slice(i, i + 1) for i in range(6))):
+            (got,) = ops.matmul(ops.array(x[rows]), ops.weight(stored))
+            want = x[rows].astype(np.float64) @ stored.decode().astype(np.float64).T
+            groups = np.abs(x[rows]).reshape(-1, k // 32, 32).max(axis=2)  # an 8-bit step is its group's max / 127
+            weights = np.abs(stored.decode()).reshape(-1, k // 32, 32).sum(axis=2)
+            bound = 1e-5 * np.abs(x[rows]) @ np.abs(stored.decode()).T + 1e-30
+            if name not in EXACT:
+                bound = bound + groups @ weights.T / 127 * 0.51
+            assert (np.abs(ops.numpy(got) - want) <= bound).all(), (ops.level, rows)
+
+
+@pytest.mark.parametrize("names", [("Q4_K", "Q6_K", "F32"), ("F16", "BF16", "Q8_0"), ("IQ4_XS", "Q2_K", "Q5_1", "F16")])
+def test_matmul_of_many_rows_and_mixed_types(
+    names: tuple[str, ...], machines: list[NativeOps], rng: np.random.Generator
+) -> None:
+    """Enough work to be shared out, in pieces that never fit evenly."""
+    tensors = [
+        tensor(normal(rng, rows, 512), TYPES[name]) for name, rows in zip(names, (1027, 259, 61, 7), strict=False)
+    ]
+    for tokens in (1, 4, 70):
+        x = normal(rng, tokens, 512)
+        first: dict[str, list[Floats]] = {}
+        for ops in machines:
+            products = [ops.numpy(y) for y in ops.matmul(ops.array(x), *map(ops.weight, tensors))]
+            for got, t in zip(products, tensors, strict=True):
+                assert_product(got, x, t.decode(), t.info.type.name in EXACT)
+            for got, same in zip(products, first.setdefault(ops.level, products), strict=True):
+                np.testing.assert_array_equal(got, same, f"{ops.level} differs with {ops.threads} threads")
+
+
+@pytest.mark.parametrize("name", WEIGHT_TYPES)
+def test_embed(name: str, machines: list[NativeOps], rng: np.random.Generator) -> None:
+    kind = TYPES[name]
+    for k in lengths(kind):
+        table = tensor(normal(rng, 40, k), kind)
+        for ids in ([7], [0, 39, 5, 5], [*range(40)] * 5):
+            want = ORACLE.embed(ORACLE.weight(table), ids)
+            for ops in machines:
+                np.testing.assert_allclose(ops.numpy(ops.embed(ops.weight(table), ids)), want, rtol=2e-7)
+
+
+@pytest.mark.parametrize("cols", [1, 2, 15, 64, 257, 999])
+@pytest.mark.parametrize("tokens", [1, 3, 130])
+def test_rows(tokens: int, cols: int, machines: list[NativeOps], rng: np.random.Generator) -> None:
+    x, y = normal(rng, tokens, cols), 20 * normal(rng, tokens, cols)
+    y.flat[:5] = [0, 100, -100, 3e4, -3e4][: y.size]
+    weight = tensor(normal(rng, cols))
+    rows = [tokens - 1, 0, 0]
+    for ops in machines:
+        a, b = ops.array(x), ops.array(y)
+        norm = ops.numpy(ops.rms_norm(a, ops.weight(weight), 1e-5))
+        np.testing.assert_allclose(norm, ORACLE.rms_norm(x, weight.decode(), 1e-5), rtol=3e-6)
+        np.testing.assert_allclose(ops.numpy(ops.swiglu(b, a)), ORACLE.swiglu(y, x), rtol=2e-6, atol=1e-30)
+        np.testing.assert_array_equal(ops.numpy(ops.add(a, b)), x + y)
+        np.testing.assert_array_equal(ops.numpy(ops.take(a, rows)), x[rows])
+
+
+def sequence_steps(page: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(sequences, their new tokens) step by step: prompts, single tokens, several at once, over page borders."""
+    return [
+        ((0, 1), (5, page + 1)),
+        ((0, 1, 2), (1, 1, 70)),
+        ((1,), (3,)),
+        ((2, 0), (1, 2 * page)),
+        ((0,), (540,)),
+        ((0, 1, 2), (1, 2, 1)),
+        ((0,), (9,)),
+    ]
+
+
+CASES = [
+    *(
+        (dim, group, "f16", 64)
+        for dim, group in ((2, 1), (2, 3), (20, 2), (20, 8), (64, 1), (64, 8), (80, 3), (128, 2))
+    ),
+    *((dim, 4, "f32", 16) for dim in (20, 48, 128)),
+    *((dim, group, "q8_0", 16) for dim, group in ((64, 1), (64, 3), (128, 4), (32, 8))),
+]
+
+
+@pytest.mark.parametrize(("head_dim", "group", "kind", "page"), CASES)
+def test_attention_with_a_store(
+    head_dim: int, group: int, kind: Any, page: int, machines: list[NativeOps], rng: np.random.Generator
+) -> None:
+    kv_heads, layer, pages = 2, 1, 1024 // page
+    shape = StoreShape(2, kv_heads, head_dim, pages, page, kind)
+    inv_freq = 10_000.0 ** -(np.arange(0, head_dim, 2) / head_dim)
+    owned = np.array_split(rng.permutation(pages), [704 // page, 832 // page])  # pages of three sequences
+    stores = {ops: ops.store(shape) for ops in machines}
+    memory, held = ORACLE.store(shape), [0, 0, 0]
+    for sequences, new in sequence_steps(page):
+        spans = [Span(held[s], n, tuple(map(int, owned[s]))) for s, n in zip(sequences, new, strict=True)]
+        tokens = sum(new)
+        q, k = 2 * normal(rng, tokens, kv_heads * group * head_dim), 2 * normal(rng, tokens, kv_heads * head_dim)
+        v = normal(rng, tokens, kv_heads * head_dim)
+        step = ORACLE.begin(memory, spans, inv_freq)
+        turned, want = ORACLE.rope(q, step), ORACLE.attention(q, k, v, step, layer)
+        first: Floats | None = None
+        for ops, store in stores.items():
+            native = ops.begin(store, spans, inv_freq)
+            np.testing.assert_allclose(ops.numpy(ops.rope(ops.array(q), native)), turned, atol=2e-6)
+            got = ops.numpy(ops.attention(ops.array(q), ops.array(k), ops.array(v), native, layer))
+            np.testing.assert_allclose(got, want, atol=5e-5, err_msg=ops.level)
+            if ops.threads == 1:
+                first = got
+            np.testing.assert_array_equal(got, first, f"{ops.level} differs with {ops.threads} threads")
+        for s, n in zip(sequences, new, strict=True):
+            held[s] += n
+
+
+@pytest.mark.parametrize(("head_dim", "group"), [(2, 3), (20, 1), (64, 4), (80, 8), (128, 2)])
+def test_attention_without_a_store(
+    head_dim: int, group: int, machines: list[NativeOps], rng: np.random.Generator
+) -> None:
+    kv_heads, inv_freq = 3, np.ones(head_dim // 2)
+    spans = [Span(0, 1), Span(0, 130), Span(7, 65)]
+    q, k = 2 * normal(rng, 196, kv_heads * group * head_dim), 2 * normal(rng, 196, kv_heads * head_dim)
+    v = normal(rng, 196, kv_heads * head_dim)
+    # a span without a past starts from its own first token, wherever it stands
+    want = ORACLE.attention(q, k, v, ORACLE.begin(None, [Span(0, s.length) for s in spans], inv_freq), 0)
+    for ops in machines:
+        step = ops.begin(None, spans, inv_freq)
+        got = ops.numpy(ops.attention(ops.array(q), ops.array(k), ops.array(v), step, 0))
+        np.testing.assert_allclose(got, want, atol=5e-5, err_msg=ops.level)
+
+
+def test_attention_of_extreme_scores(machines: list[NativeOps]) -> None:
+    """A score far above all others takes all the weight, one far below none, wherever it stands."""
+    tokens, head_dim = 600, 64
+    k, v = np.zeros((tokens, head_dim), np.float32), np.zeros((tokens, head_dim), np.float32)
+    v[:, 0] = np.arange(tokens)
+    q = np.full((tokens, head_dim), 10, np.float32)
+    k[100], k[300], k[500] = -30, 30, 60
+    for ops in machines:
+        step = ops.begin(None, [Span(0, tokens)], np.ones(head_dim // 2))
+        got = ops.numpy(ops.attention(ops.array(q), ops.array(k), ops.array(v), step, 0))[:, 0]
+        np.testing.assert_allclose(got[:100], np.arange(100) / 2, rtol=1e-5)
+        np.testing.assert_allclose(got[100:300], [(t * (t + 1) / 2 - 100) / t for t in range(100, 300)], rtol=1e-5)
+        np.testing.assert_array_equal(got[300:500], 300)
+        np.testing.assert_array_equal(got[500:], 500)
+
+
+def test_halves_are_kept_as_numpy_rounds_them(machines: list[NativeOps], rng: np.random.Generator) -> None:
+    """Attention over one token returns its value as the cache kept it: the rounding can be compared bit for bit."""
+    values = np.concatenate([normal(rng, 300, 1).ravel() * 10.0 ** rng.integers(-9, 5, 300), [0, -0.0, 65504, 65519.9]])
+    values = np.concatenate([values, np.ldexp(1, np.arange(-27, 15)), np.ldexp(1.5, np.arange(-27, 15))])
+    v = values.astype(np.float32)[: len(values) // 2 * 2][None]
+    shape = StoreShape(1, 1, v.shape[1], 1, 1, "f16")
+    for ops in machines:
+        zeros = ops.array(np.zeros_like(v))
+        step = ops.begin(ops.store(shape), [Span(0, 1, (0,))], np.ones(v.shape[1] // 2))
+        got = ops.numpy(ops.attention(zeros, zeros, ops.array(v), step, 0))
+        np.testing.assert_array_equal(got, v.astype(np.float16).astype(np.float32), ops.level)
