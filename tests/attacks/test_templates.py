@@ -110,6 +110,10 @@ ENDLESS = {
     "sorting": "{% for i in range(99999) %}{{ range(99999)|sort|length }}{% endfor %}",
     "mapping": "{% for i in range(99999) %}{{ range(99999)|map('string')|join }}{% endfor %}",
     "rejecting": "{% for i in range(99999) %}{{ range(1, 99999)|reject|first }}{% endfor %}",
+    "searching a range": "{% for i in range(99999) %}{{ 0.5 in range(99999) }}{% endfor %}",
+    "searching a text": "{% set t = 'a' * 5000000 %}{% for i in range(99999) %}{{ 'b' in t }}{% endfor %}",
+    "comparing": "{% set t = 'a' * 3000000 %}{% set s = t ~ '' %}{% for i in range(99999) %}{{ s == t }}{% endfor %}",
+    "testing a text": "{% set t = 'a' * 5000000 %}{% for i in range(99999) %}{{ t is lower }}{% endfor %}",
     "searching": "{% set r = range(99999)|list %}{% for i in range(99999) %}{{ -1 in r }}{% endfor %}",
     "counting": "{% set r = range(99999)|list %}{% for i in range(99999) %}{{ r.count(5) }}{% endfor %}",
     "uniting": "{% for i in range(99999) %}{{ range(99999)|unique|list|length }}{% endfor %}",
@@ -132,6 +136,7 @@ ENDLESS = {
     "key of shared tuples": doubling("(1,)", "(n.x, n.x)", "{{ {}[n.x].y }}"),
     "get by shared tuples": doubling("(1,)", "(n.x, n.x)", "{{ {}.get(n.x) }}"),
     "dict of shared tuples": doubling("(1,)", "(n.x, n.x)", "{{ dict([(n.x, 1)]) }}"),
+    "difference of shared tuples": doubling("(1,)", "(n.x, n.x)", "{{ {}.keys() - [n.x] }}"),
     "changed shared tuples": doubling(
         "(1,)", "(n.x, n.x)", "{% for i in [1, 2] %}{{ loop.changed((n.x, n.x)) }}{% endfor %}"
     ),
@@ -196,6 +201,9 @@ GIANTS = {
     "percent after key": "{{ '%(a(b))999999999d' % {'a(b)': 1} }}",
     "percent after percent": "{{ '%%(%999999999d)' % 1 }}",
     "percent after width": "{{ '%5%(%999999999d)' % 1 }}",
+    "percent repeated width": "{{ ('%(a)9999d' * 9000) % {'a': 1} }}",
+    "format repeated width": "{{ ('{0:9999}' * 9000).format(1) }}",
+    "refund": "{% for i in range(9999) %}{{ ['x' * 90000]|map('!turn', -90000)|join }}{% endfor %}",
     "percent repeated": "{{ ('%(a)s' * 9000) % {'a': 'x' * 90000} }}",
     "format filter": "{{ '%999999999d'|format(1) }}",
     "format width": "{{ '{:999999999}'.format(1) }}",

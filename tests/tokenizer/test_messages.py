@@ -110,5 +110,5 @@ def test_only_json_types_come_through():
     deep: list = []
     for _ in range(100):
         deep = [deep]
-    with pytest.raises(TemplateError, match="nested more than 64 levels"):
+    with pytest.raises(TemplateError, match="nested more than 48 levels"):
         plain(deep, "x")

@@ -14,7 +14,7 @@ from llamero.errors import TemplateError, nearest
 
 ROLES = ("system", "user", "assistant", "tool", "ipython")
 _RESULTS = ("tool", "ipython")  # their content may be any JSON value
-_NESTING = 64
+_NESTING = 48  # of lists and mappings; a JSON schema needs a dozen
 
 
 def checked_messages(messages: Sequence[Mapping[str, Any]], *, parts: bool = False) -> list[dict[str, Any]]:

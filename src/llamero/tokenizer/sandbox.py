@@ -22,13 +22,13 @@ from jinja2.parser import Parser
 from jinja2.runtime import BlockReference, Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
-from jinja2.visitor import NodeTransformer
 
 from llamero.errors import TemplateError
 from llamero.tokenizer import template_filters
 from llamero.tokenizer.template_budget import Budget, LimitReached, Limits
 from llamero.tokenizer.template_filters import BUDGET, budget_of
 from llamero.tokenizer.template_guards import Method, binary, method
+from llamero.tokenizer.template_meter import INNER, Meter, looped
 
 PLAIN = (str, list, tuple, dict, int, float, range, type(None))
 FILENAME = "<chat template>"
@@ -59,9 +59,9 @@ class Compiled:
         try:
             environment = _Environment(self._limits)
             tree = environment.parse(source)
-            self.loops_over = _looped(tree)
+            self.loops_over = looped(tree)
             self.tests = frozenset(test.name for test in tree.find_all(nodes.Test))
-            code = environment.compile(_Meter(self._limits).visit(tree), filename=FILENAME)
+            code = environment.compile(Meter(self._limits).visit(tree), filename=FILENAME)
             self._template = Template.from_code(environment, code, environment.globals)
         except Exception as error:
             raise self._explain(error) from error
@@ -73,8 +73,8 @@ class Compiled:
         exceeds a limit.
         """
         budget = Budget(self._limits, now or datetime.now())
-        budget.allow_for(list(variables.values()))
         try:
+            budget.allow_for(list(variables.values()))
             context = self._template.new_context({**variables, BUDGET: budget})
             return "".join(self._template.root_render_func(context))
         except Exception as error:
@@ -120,7 +120,7 @@ class _Environment(ImmutableSandboxedEnvironment):
         )
         self.limits = limits
         self.filters.clear()
-        self.filters.update(template_filters.filters() | _OURS)
+        self.filters.update({**template_filters.filters(), **INNER})
         self.tests.update(template_filters.tests())
         self.globals.clear()
         self.globals.update(_GLOBALS)
@@ -175,90 +175,15 @@ class _Environment(ImmutableSandboxedEnvironment):
         finally:
             budget.leave()
 
+    def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """A filter that another one (map) names; those of the meter cannot be named."""
+        if name in INNER:
+            raise SecurityError(f"No filter named {name!r:.80}.")
+        return super().call_filter(name, *args, **kwargs)
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """An arithmetic sign between two values."""
         return binary(budget_of(context), operator, left, right)
-
-
-class _Meter(NodeTransformer):
-    """Rewrites a template's tree so that all work that jinja2 compiles to bare Python goes through a filter of ours."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-
-    def visit_For(self, node: nodes.For) -> nodes.For:
-        self.generic_visit(node)
-        node.body = [_statement(1, node.lineno), *node.body]
-        if node.test is not None:
-            node.test = _through("!turn", node.test)
-        return node
-
-    def visit_Output(self, node: nodes.Output) -> list[nodes.Node]:
-        """Text of the template itself is paid when written: a loop may write it many times."""
-        self.generic_visit(node)
-        static = sum(len(part.data) for part in node.nodes if isinstance(part, nodes.TemplateData))
-        return [_statement(static, node.lineno), node] if static else [node]
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:
-        self.generic_visit(node)
-        return _through("!concat", *node.nodes)
-
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Expr:
-        self.generic_visit(node)
-        node.expr = _through("!compared", node.expr)
-        for operand in node.ops:
-            looked_into = operand.op in ("in", "notin")
-            operand.expr = _through("!searched" if looked_into else "!compared", operand.expr)
-        return node
-
-    def visit_Pair(self, node: nodes.Pair) -> nodes.Pair:
-        """Keys of a written mapping are hashed."""
-        self.generic_visit(node)
-        node.key = _through("!compared", node.key)
-        return node
-
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Expr:
-        self.generic_visit(node)
-        if not isinstance(node.arg, nodes.Slice) or not isinstance(node.node, nodes.Expr):
-            return node
-        bounds = (node.arg.start, node.arg.stop, node.arg.step)
-        return _through("!cut", node.node, *(nodes.Const(None) if bound is None else bound for bound in bounds))
-
-    def visit_Const(self, node: nodes.Const) -> nodes.Const:
-        if isinstance(node.value, int) and abs(node.value) >= self._limits.integer:
-            raise LimitReached("it has a whole number of more than 63 bits")
-        return node
-
-    def _loads(self, node: nodes.Node) -> nodes.Node:
-        raise TemplateSyntaxError("a chat template cannot load other templates", node.lineno)
-
-    visit_Include = visit_Import = visit_FromImport = visit_Extends = _loads
-
-
-def _through(name: str, first: nodes.Node, *rest: nodes.Expr) -> nodes.Expr:
-    """An expression passed through one of our filters; a constant needs no passing unless it is joined or cut."""
-    if name in ("!compared", "!searched") and isinstance(first, nodes.Const):
-        return first
-    return nodes.Filter(first, name, list(rest), [], None, None, lineno=first.lineno)
-
-
-def _statement(count: int, line: int) -> nodes.Stmt:
-    """A statement that pays for a turn of a loop, or for so many characters of the template's own text."""
-    pay = nodes.Filter(nodes.Const(None), "!turn", [nodes.Const(count)], [], None, None, lineno=line)
-    return nodes.ExprStmt(pay, lineno=line)
-
-
-def _looped(tree: nodes.Template) -> frozenset[str]:
-    """The last names of the things that a template's loops run over."""
-    found = set()
-    for loop in tree.find_all(nodes.For):
-        if isinstance(loop.iter, nodes.Getattr):
-            found.add(loop.iter.attr)
-        elif isinstance(loop.iter, nodes.Getitem) and isinstance(loop.iter.arg, nodes.Const):
-            found.add(str(loop.iter.arg.value))
-        elif isinstance(loop.iter, nodes.Name):
-            found.add(loop.iter.name)
-    return frozenset(found)
 
 
 class _GenerationTag(Extension):
@@ -343,11 +268,4 @@ _GLOBALS = {
     "namespace": _namespace,
     "raise_exception": _raise_exception,
     "strftime_now": _strftime_now,
-}
-_OURS = {
-    "!turn": template_filters.turn,
-    "!concat": template_filters.concat,
-    "!compared": template_filters.compared,
-    "!searched": template_filters.searched,
-    "!cut": template_filters.cut,
 }

@@ -75,7 +75,7 @@ class Budget:
 
     def make(self, characters: int) -> None:
         """Pay for text of this length, before or after it is made."""
-        self.characters += characters
+        self.characters += max(characters, 0)
         if self.characters > self._most_characters:
             raise LimitReached(f"it made more than {self._most_characters:,} characters of text")
         self.step(1 + (characters >> 8))
@@ -112,9 +112,10 @@ class Budget:
         Lists that share parts can be exponentially larger than the memory they take; this stops them.
         """
         if isinstance(value, str):
+            self.step(1 + (len(value) >> 10))
             return Weight(1, len(value), 0)
         weight = weigh(value, self.limits, most_items=self.limits.items)
-        self.step(1 + weight.items // 2)
+        self.step(1 + weight.items // 2 + (weight.characters >> 10))
         if weight.characters > self._most_characters:
             raise LimitReached(f"it uses a value of more than {self._most_characters:,} characters")
         return weight
@@ -128,7 +129,7 @@ class Budget:
             raise LimitReached(f"it took more than {self._most_steps:,} steps")
         if time.thread_time() > self._deadline:
             raise LimitReached(f"it ran longer than {self.limits.seconds:g} s of processor time")
-        self._next_look = self.steps + 256
+        self._next_look = self.steps + 64
 
 
 def weigh(value: Any, limits: Limits, *, most_items: int | None) -> Weight:
@@ -141,6 +142,8 @@ def weigh(value: Any, limits: Limits, *, most_items: int | None) -> Weight:
         if isinstance(value, str):
             characters += len(value)
             continue
+        if isinstance(value, range):
+            items += len(value)
         children = _children(value)
         if children is None:
             continue

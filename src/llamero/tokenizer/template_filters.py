@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import Undefined, pass_context
 from jinja2.filters import FILTERS
-from jinja2.runtime import Context, str_join
+from jinja2.runtime import Context
 from jinja2.tests import TESTS
 
 from llamero.tokenizer.template_budget import Budget, LimitReached
@@ -221,40 +221,3 @@ def tojson(
     weight = budget.weigh(value)
     budget.make(weight.characters + weight.items * (4 + (indent or 0) * weight.depth))
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-@pass_context
-def concat(context: Context, *parts: Any) -> str:
-    """`a ~ b ~ c`."""
-    budget = budget_of(context)
-    budget.make(sum(budget.weigh(part).characters for part in parts))
-    return str_join(parts)
-
-
-@pass_context
-def cut(context: Context, value: Any, start: Any, stop: Any, step: Any) -> Any:
-    """`value[start:stop:step]`."""
-    return budget_of(context).take(value[start:stop:step])
-
-
-@pass_context
-def compared(context: Context, value: Any) -> Any:
-    """A value that is about to be compared; lists are weighed first."""
-    if not isinstance(value, str | int | float | None):
-        budget_of(context).weigh(value)
-    return value
-
-
-@pass_context
-def searched(context: Context, value: Any) -> Any:
-    """A value that `in` is about to look into; only lists take a walk."""
-    if not isinstance(value, str | dict):
-        budget_of(context).weigh(value)
-    return value
-
-
-@pass_context
-def turn(context: Context, value: Any, count: int = 1) -> Any:
-    """One turn of a loop, or text of the template about to be written `count` characters long."""
-    budget_of(context).make(count)
-    return value

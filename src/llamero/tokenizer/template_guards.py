@@ -166,17 +166,19 @@ class BoundedFormatter(SandboxedFormatter):
 
     def format_field(self, value: Any, format_spec: str) -> Any:
         """The value in its format."""
-        _check_fields(format_spec)
+        self._budget.make(_columns(format_spec))
         self._budget.make(self._budget.weigh(value).characters)
         text = super().format_field(value, format_spec)
         self._budget.make(len(text))
         return text
 
 
-def _check_fields(spec: str) -> None:
-    """Refuse a field of more than `WIDEST` columns or decimals, or one whose width is a value."""
-    if "*" in spec or any(int(number[-6:]) > WIDEST or len(number) > 6 for number in re.findall(r"[0-9]+", spec)):
+def _columns(spec: str) -> int:
+    """How wide a field of this format can be; refuses more than `WIDEST` columns, and a width that is a value."""
+    numbers = re.findall(r"[0-9]+", spec)
+    if "*" in spec or any(len(number) > 6 or int(number) > WIDEST for number in numbers):
         raise LimitReached(f"it formats a field that may be wider than {WIDEST} columns")
+    return sum(map(int, numbers))
 
 
 def percent(budget: Budget, text: str, values: Any) -> str:
@@ -189,8 +191,7 @@ def percent(budget: Budget, text: str, values: Any) -> str:
     if re.search(r"%\([^)]*\(", text):
         raise LimitReached("it formats with a key that holds a bracket")
     for keyed, bare in re.findall(r"%(?=\([^()]*\)([^a-zA-Z%]*))?(?=([^a-zA-Z%]*))", text):
-        _check_fields(keyed)
-        _check_fields(bare)
+        budget.make(max(_columns(keyed), _columns(bare)))
     budget.make(text.count("%") * (budget.weigh(values).characters + 24))
     written: str = text % values
     return written
@@ -209,6 +210,9 @@ def binary(budget: Budget, sign: str, left: Any, right: Any) -> Any:
         _pay(budget, right, len(right) * max(left, 0))
     elif sign == "**" and isinstance(left, int) and isinstance(right, int) and abs(left) > 1 and abs(right) > 64:
         raise LimitReached("it raises a number to a power above 64")
+    elif not isinstance(left, int | float | str | list | tuple):
+        budget.weigh(left)
+        budget.weigh(right)  # keys() - [...] hashes it
     result = _OPERATORS[sign](left, right)
     return result if _sized(result) else budget.take(result)
 
