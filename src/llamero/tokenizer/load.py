@@ -38,9 +38,14 @@ def load_tokenizer(source: Mapping[str, Any] | str | Path) -> Tokenizer:
         return Tokenizer(define_gguf(source))
     path = _file(Path(source))
     try:
-        return _from_gguf(path) if path.suffix == ".gguf" else Tokenizer(_define(path))
+        return _from_gguf(path) if _is_gguf(path) else Tokenizer(_define(path))
     except (TokenizerError, UnsupportedError) as error:
         raise type(error)(f"{path}: {error}") from None
+
+
+def _is_gguf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return path.suffix == ".gguf" or file.read(4) == b"GGUF"
 
 
 def _from_gguf(path: Path) -> Tokenizer:
@@ -69,7 +74,7 @@ def _define(path: Path) -> Definition:
     if path.stat().st_size > LARGEST:
         raise TokenizerError(f"{path.stat().st_size} bytes; no tokenizer needs more than {LARGEST}")
     data = path.read_bytes()
-    if path.suffix == ".json":
+    if path.suffix == ".json" or data[:1] == b"{":
         return define_json(data, read_beside(path.parent))
     if path.suffix == ".bin":
         return read_llama2c(data)
