@@ -219,6 +219,12 @@ def test_large_hostile_gguf(refused: Any) -> None:
     refused(GGUF.from_buffer, gguf([strings, pair("k", 99, b"")], []))
     empty = pair("k", ARRAY, struct.pack("<IQ", 8, 1 << 20) + bytes((1 << 20) * 8))
     refused(GGUF.from_buffer, gguf([empty, pair("k", 99, b"")], []))
+    texts = b"".join(pair(f"k{i}", STRING, text("x" * 10**7)) for i in range(12))
+    refused(GGUF.from_buffer, gguf([texts], [], counts=(0, 12)))
+    flags = pair("k", ARRAY, struct.pack("<IQ", 7, 10**8) + bytes(10**8))
+    refused(GGUF.from_buffer, gguf([flags], []))
+    arrays = [pair(f"k{i}", ARRAY, struct.pack("<IQ", 8, 10**6) + bytes(8 * 10**6)) for i in range(8)]
+    refused(GGUF.from_buffer, gguf(arrays, []))
     tensors = b"".join(described(f"{i:06}", (1,), offset=i * 32) for i in range(60_000))
     refused(GGUF.from_buffer, gguf([], [tensors], counts=(60_000, 0)))
 
@@ -241,6 +247,8 @@ BOMBS = {
     "deep": b'{"a":' * 400_000,
     "wide": b'{"a":[' + b"[]," * 3_000_000 + b"[]]}",
     "numbers": b'{"a":[' + b"1," * 5_000_000 + b"1]}",
+    "a long text": b'{"a":"' + b"x" * 40_000_000 + b'"}',
+    "a long text within the cap": b'{"a":"' + b"x" * 30_000_000 + b'"',
     "a long number": b'{"a":' + b"9" * 1_000_000 + b"}",
     "a long key twice": (b'{"' + b"k" * 1_000_000 + b'":1,"' + b"k" * 1_000_000 + b'":1}'),
     "not UTF-8": b'{"\xff\xfe": 1}',

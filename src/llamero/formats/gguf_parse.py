@@ -23,8 +23,8 @@ from llamero.formats.tensor import TensorInfo
 MAGIC: Final = b"GGUF"
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 _MAX_KEY: Final = 65_535
-_MAX_TEXT: Final = 1 << 26  # one string value: room for a whole tokenizer.json, not for an allocation bomb
-_MAX_STRINGS: Final = 1 << 20
+_MAX_TEXT: Final = 1 << 25  # bytes of all keys, names and string values: room for a whole tokenizer.json
+_MAX_STRINGS: Final = 1 << 20  # in all arrays of strings together
 _MAX_KEYS: Final = 1 << 16
 _MAX_TENSORS: Final = 1 << 16
 _LEAST_KEY_VALUE: Final = 8 + 1 + 4 + 1  # bytes of the shortest possible entry
@@ -68,6 +68,8 @@ class _Cursor:
     def __init__(self, file: Mapped) -> None:
         self.file = file
         self.at = 0
+        self.text_left = _MAX_TEXT
+        self.strings_left = _MAX_STRINGS
 
     def wrong(self, what: str) -> FormatError:
         return FormatError(f"{self.file.path}: {what} (near byte {self.at})")
@@ -94,9 +96,10 @@ class _Cursor:
 
     def text(self, what: str, most: int) -> str:
         size: int = self.number(_U64, f"the length of {what}")
-        if size > most:
-            raise self.wrong(f"{what} is {size} bytes long; {most} is the most")
+        if size > min(most, self.text_left):
+            raise self.wrong(f"{what} is {size} bytes long; {most} are the most, and {_MAX_TEXT} for all together")
         self.need(size, what)
+        self.text_left -= size
         raw = self.file.data[self.at : self.at + size].tobytes()
         try:
             text = raw.decode()
@@ -147,11 +150,13 @@ def _array(cursor: _Cursor, key: str) -> NDArray[Any] | StringArray:
     if kind is ValueType.ARRAY:
         raise cursor.unsupported(f"metadata key {key!r} is an array of arrays, which llamero does not read")
     if kind is ValueType.STRING:
-        count = cursor.count(f"the length of {key!r}", _MAX_STRINGS, 8)
+        count = cursor.count(f"the length of {key!r}", cursor.strings_left, 8)
+        cursor.strings_left -= count
         spans, cursor.at = string_spans(cursor.file.data, cursor.at, count, f"{cursor.file.path}: {key}")
         return StringArray(cursor.file.data, spans, f"{cursor.file.path}: {key}")
     dtype = DTYPES[kind]
-    count = cursor.count(f"the length of {key!r}", len(cursor.file), dtype.itemsize)
+    most = _MAX_STRINGS if kind is ValueType.BOOL else len(cursor.file)
+    count = cursor.count(f"the length of {key!r}", most, dtype.itemsize)
     raw = cursor.file.data[cursor.at : cursor.at + count * dtype.itemsize]
     if kind is ValueType.BOOL and raw.size and raw.max() > 1:
         raise cursor.wrong(f"metadata key {key!r} is an array of bools with other values than 0 and 1")

@@ -11,7 +11,7 @@ from typing import Any, Final
 from llamero.errors import FormatError, ModelNotFound
 from llamero.formats.atomic import atomic_file
 
-_MAX_BYTES: Final = 100_000_000
+_MAX_BYTES: Final = 1 << 25
 _MAX_MARKS: Final = 1 << 20  # of { [ and , : bounds how many Python objects a text can turn into
 
 

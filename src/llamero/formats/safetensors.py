@@ -23,7 +23,7 @@ DTYPES: Final[Mapping[str, BlockType]] = MappingProxyType(
 )
 """The dtype names that are read and written; they are the block types' own."""
 
-_MAX_HEADER: Final = 100_000_000  # the limit of the reference implementation
+_MAX_HEADER: Final = 1 << 25  # a description is about 100 bytes; the reference implementation stops at 10^8
 _MAX_DIMS: Final = 8
 _MAX_NAME: Final = 1024
 
