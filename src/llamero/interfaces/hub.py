@@ -109,7 +109,7 @@ def _model_path(paths: list[Path]) -> Path:
 
 
 def _link(plan: Plan, file: str, folder: Path, endpoint: str | None) -> str:
-    return huggingface_hub.hf_hub_download(plan.repo, file, cache_dir=folder, endpoint=endpoint, tqdm_class=_Silent)  # type: ignore[call-overload]
+    return huggingface_hub.hf_hub_download(plan.repo, file, cache_dir=folder, endpoint=endpoint, tqdm_class=_Silent)
 
 
 def _fetch_blob(plan: Plan, file: str, folder: Path, endpoint: str | None, progress: DownloadProgress | None) -> None:
@@ -133,7 +133,7 @@ def _fetch_blob(plan: Plan, file: str, folder: Path, endpoint: str | None, progr
             resume_size=counted.size,
             headers=headers,
             expected_size=about.size,
-            tqdm_class=_Silent,  # type: ignore[arg-type]
+            tqdm_class=_Silent,
         )
     if len(about.etag) == 64 and counted.digest.hexdigest() != about.etag:
         part.unlink()

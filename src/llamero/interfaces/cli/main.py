@@ -1,0 +1,116 @@
+"""The `llamero` command: finds the subcommand, and turns every error into one clear line.
+
+Only the named command's module is imported, so help and mistakes cost nothing. Exit codes: 0 done, 1 an error, 2 a
+mistake in the command line, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import NoReturn, Protocol, cast
+
+from llamero.errors import LlameroError, nearest
+
+COMMANDS = {
+    "run": "continue a text with a model, or answer one question",
+    "chat": "talk with a model",
+    "inspect": "show what is in a model's file",
+    "pull": "fetch a model by its name at a hub",
+}
+_EXAMPLES = """\
+examples:
+  llamero chat                                   talk to the model inside
+  llamero run "Once upon a time" --max-tokens 60
+  llamero run -m model.gguf "The capital of Peru is" --temperature 0
+  llamero inspect model.gguf --context 8192
+  llamero pull bartowski/Llama-3.2-1B-Instruct-GGUF
+
+`llamero COMMAND --help` says more about a command.
+"""
+
+
+class Command(Protocol):
+    """What a command's module offers."""
+
+    EXAMPLES: str
+
+    def configure(self, parser: argparse.ArgumentParser) -> None: ...
+    def run(self, args: argparse.Namespace) -> int: ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line (without the program's name) and give the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help(), file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    if words[0] in ("-V", "--version"):
+        import llamero
+
+        print(f"llamero {llamero.__version__}")
+        return 0
+    if words[0] not in COMMANDS:
+        kind = "option" if words[0].startswith("-") else "command"
+        print(f"llamero: unknown {kind} {words[0]!r}: {nearest(words[0], COMMANDS)}", file=sys.stderr)
+        return 2
+    return _run(words[0], words[1:])
+
+
+def _help() -> str:
+    lines = [f"  {name:9} {what}" for name, what in COMMANDS.items()]
+    head = ["usage: llamero COMMAND [OPTIONS]", "", "A Llama's whole life in one package.", "", "commands:"]
+    return "\n".join([*head, *lines, "", _EXAMPLES])
+
+
+def _run(name: str, words: Sequence[str]) -> int:
+    command = cast(Command, import_module(f"llamero.interfaces.cli.{name}"))
+    parser = argparse.ArgumentParser(
+        prog=f"llamero {name}",
+        description=COMMANDS[name][0].upper() + COMMANDS[name][1:] + ".",
+        epilog=command.EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.configure(parser)
+    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    args = parser.parse_args(words)
+    try:
+        code = command.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone, which is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    except Exception as error:
+        if args.debug:
+            raise
+        print(f"llamero {name}: {_explain(error)}", file=sys.stderr)
+        return 1
+    return code
+
+
+def _explain(error: Exception) -> str:
+    """One line: what we refuse on purpose, what the system refused, or a mistake of ours."""
+    text = " ".join(str(error).split())
+    if isinstance(error, LlameroError):
+        return text
+    if isinstance(error, MemoryError):
+        return f"out of memory ({text or 'no details'}); try a smaller --context, a smaller model, or --cache q8_0"
+    if isinstance(error, OSError):
+        return text
+    return f"unexpected {type(error).__name__}: {text} (run it again with --debug to see where)"
+
+
+def entry() -> NoReturn:
+    """`python -m llamero.interfaces.cli.main`."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

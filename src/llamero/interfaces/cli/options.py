@@ -1,0 +1,74 @@
+"""The options that `run` and `chat` share: which model, how it is loaded, how it chooses its words."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from llamero.interfaces.cli.progress import progress
+from llamero.interfaces.llama import Llama
+
+SAMPLING: dict[str, tuple[type, str]] = {
+    "temperature": (float, "0 always takes the likeliest token, higher is wilder (0.6)"),
+    "top_k": (int, "choose among the K likeliest tokens (0: off)"),
+    "top_p": (float, "choose among the likeliest tokens that hold this probability (0.9; 1: off)"),
+    "min_p": (float, "leave out tokens below this share of the likeliest one's probability (0: off)"),
+    "typical_p": (float, "choose among the most typical tokens that hold this probability (1: off)"),
+    "repeat_penalty": (float, "make recent tokens less likely (1: off)"),
+    "repeat_last_n": (int, "how many tokens are recent (64)"),
+    "presence_penalty": (float, "make tokens of the answer less likely, once (0: off)"),
+    "frequency_penalty": (float, "make tokens of the answer less likely, for each use (0: off)"),
+    "seed": (int, "repeat an answer: the same seed gives the same words (drawn anew)"),
+}
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """-m and everything about loading."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "-m", "--model", metavar="MODEL", help="a GGUF file, a folder of weights, or a pulled name (the model inside)"
+    )
+    group.add_argument("--context", type=int, metavar="N", help="tokens it may see at once (its own, at most 8192)")
+    group.add_argument("--threads", type=int, metavar="N", help="CPU threads (one per core)")
+    group.add_argument("--device", default="cpu", metavar="cpu|cuda", help="where it runs (cpu); cuda needs torch")
+    group.add_argument("--cache", default="f16", choices=("f16", "f32", "q8_0"), help="how the past is kept (f16)")
+    group.add_argument("--tokenizer", metavar="PATH", help="a tokenizer, for files that bring none")
+    group.add_argument("--chat-template", metavar="NAME", help="a chat format such as llama-3.1 or plain (its own)")
+
+
+def add_answer_options(parser: argparse.ArgumentParser) -> None:
+    """Everything about the answer."""
+    group = parser.add_argument_group("answer")
+    group.add_argument("-n", "--max-tokens", type=int, metavar="N", help="write at most so many tokens")
+    group.add_argument(
+        "--stop", action="append", metavar="TEXT", help="end the answer before this text; may be repeated"
+    )
+    group.add_argument(
+        "--overflow",
+        default="error",
+        choices=("error", "truncate", "shift"),
+        help="when the tokens do not fit the context: refuse (default), leave out the oldest, or keep doing so",
+    )
+    for name, (kind, what) in SAMPLING.items():
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X" if kind is float else "N", help=what)
+
+
+def load(args: argparse.Namespace) -> Llama:
+    """The model that the options name."""
+    with progress("loading", "bytes") as bar:
+        return Llama(
+            args.model,
+            context=args.context,
+            threads=args.threads,
+            device=args.device,
+            cache=args.cache,
+            tokenizer=args.tokenizer,
+            chat_template=args.chat_template,
+            progress=bar,
+        )
+
+
+def answer_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The options about the answer that were given, by their names in Python."""
+    given = {name: getattr(args, name) for name in (*SAMPLING, "max_tokens", "stop", "overflow")}
+    return {name: value for name, value in given.items() if value is not None}
