@@ -19,7 +19,6 @@ from huggingface_hub import constants, file_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
-    HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
@@ -30,7 +29,7 @@ from llamero.errors import LlameroError, ModelNotFound
 from llamero.interfaces.hub_files import choose, parse_name
 
 _BLOCK = 1 << 20
-_LARGE = 1 << 22  # bytes; smaller files are left to huggingface_hub, which starts them over
+_LARGE = 1 << 24  # bytes; smaller files are left to huggingface_hub, which starts them over
 
 DownloadProgress = Callable[[str, int, int], None]
 """Called with a file's name, how many of its bytes are here, and how many there are in all."""
@@ -89,9 +88,7 @@ def find_pulled(name: str, *, cache: Path | None = None) -> Path:
     try:
         folder = Path(huggingface_hub.snapshot_download(repo, cache_dir=cache, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError) as error:
-        raise ModelNotFound(
-            f"there is no file {name!r} here, and no pulled model; fetch it: llamero pull {name}"
-        ) from error
+        raise ModelNotFound(f"{name!r} is neither a file here nor a pulled model; try: llamero pull {name}") from error
     sizes = {str(file.relative_to(folder)): file.stat().st_size for file in folder.rglob("*") if file.is_file()}
     try:
         chosen = choose(repo, sizes, variant)
@@ -206,15 +203,13 @@ def _explained(repo: str) -> Iterator[None]:
             f"{repo} asks for its licence to be accepted: do so at the hub, then `hf auth login`"
         ) from error
     except RepositoryNotFoundError as error:
-        raise ModelNotFound(
-            f"the hub has no model {repo!r} that you may see; if it is private, `hf auth login`"
-        ) from error
+        raise ModelNotFound(f"the hub shows no model {repo!r}; if it is private, `hf auth login`") from error
     except EntryNotFoundError as error:
         raise ModelNotFound(f"a file of {repo} is no longer at the hub; pull it again ({error})") from error
     except HFValidationError as error:
         raise ModelNotFound(f"{repo!r} is not a name as the hub has them (owner/name)") from error
-    except (HfHubHTTPError, OSError) as error:
+    except LlameroError:
+        raise
+    except Exception as error:  # the hub's client lets through whatever its own HTTP client raises
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelNotFound(
-            f"{repo} could not be fetched: {first}; what has arrived is kept, so pull it again"
-        ) from error
+        raise ModelNotFound(f"{repo} could not be fetched: {first}; what arrived is kept, pull it again") from error
