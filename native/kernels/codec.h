@@ -1,13 +1,14 @@
 // What a block type is made of, and all of them. A codec says how a block of stored numbers reads:
 //
-//     values   how many values a block holds             group   how many neighbours share a scale (16 or 32)
+//     blocks   how many stored blocks hold 256 values    group   how many neighbours share a scale (16 or 32)
 //     offset   weight = scale * (quant - offset), or     mins    weight = scale * quant - min
 //     peak     the largest quant
 //
-//     scales(block, scale, min)   the block's values / group scales, and minima where it has them
-//     quants(block, part)         quants 32 part to 32 part + 31
+//     scales(blocks, scale, min)   the 256 / group scales, and minima where the type has them
+//     quants(blocks, part)         quants 32 part to 32 part + 31
 //
-// The same two functions serve the dot path, the panels of the tile path and plain decoding, on every level.
+// The same two functions serve the dot path, the panels of the tile path and plain decoding, on every level. Rows come in
+// stretches of 256 values; the end of a row of smaller blocks is copied and filled up with zeros first.
 #pragma once
 #include "codec_iq4_nl.h"
 #include "codec_iq4_xs.h"
@@ -26,29 +27,52 @@ namespace llamero {
 namespace LLAMERO_LEVEL {
 namespace {
 
+template <class C>
+constexpr int64_t stretch_bytes = C::blocks * sizeof(typename C::Block);
+
+// The blocks of 256 values, or of the `count` that a row still has.
+template <class C>
+class Stretch {
+public:
+    LLAMERO_INLINE Stretch(const uint8_t* p, int64_t count) : blocks_(reinterpret_cast<const Block*>(p)) {
+        if (C::blocks > 1 && count < 256) {
+            std::memset(static_cast<void*>(end_), 0, sizeof end_);
+            std::memcpy(static_cast<void*>(end_), p, count / 32 * sizeof(Block));
+            blocks_ = end_;
+        }
+    }
+    Stretch(const Stretch&) = delete;
+    LLAMERO_INLINE operator const typename C::Block*() const { return blocks_; }
+
+private:
+    using Block = typename C::Block;
+    const Block* blocks_;
+    Block end_[C::blocks];
+};
+
 // Quants as the dot path takes them. A level that cannot multiply unsigned bytes above 127 has them with a sign.
 template <class C>
 constexpr bool goes_signed = C::peak > 127 && !full_bytes;
 template <class C>
 constexpr int dot_offset = goes_signed<C> ? 0 : C::offset;
 
-// The quants of a block as bytes that stand for weight / scale + offset.
+// Quants as bytes that stand for weight / scale + offset.
 template <class C>
-LLAMERO_INLINE U8x32 offset_quants(const typename C::Block& block, int part, int offset) {
-    const U8x32 q = C::quants(block, part);
+LLAMERO_INLINE U8x32 offset_quants(const typename C::Block* blocks, int part, int offset) {
+    const U8x32 q = C::quants(blocks, part);
     return offset == C::offset ? q : q + uint8_t(offset - C::offset);
 }
 
 // Decode k values, a whole number of blocks.
 template <class C>
 void decode_row(const uint8_t* row, float* out, int64_t k) {
-    for (int64_t at = 0; at < k; at += C::values, row += sizeof(typename C::Block)) {
-        const typename C::Block& block = *reinterpret_cast<const typename C::Block*>(row);
-        float scale[C::values / C::group], min[C::values / C::group] = {};
-        C::scales(block, scale, min);
-        for (int part = 0; part < C::values / 32; ++part) {
+    for (int64_t at = 0; at < k; at += 256, row += stretch_bytes<C>) {
+        const Stretch<C> blocks(row, k - at);
+        float scale[256 / C::group], min[256 / C::group] = {};
+        C::scales(blocks, scale, min);
+        for (int part = 0; part < 8 && at + 32 * part < k; ++part) {
             uint8_t q[32];
-            store(q, C::quants(block, part));
+            store(q, C::quants(blocks, part));
             for (int i = 0; i < 32; ++i) {
                 const int g = (32 * part + i) / C::group;
                 out[at + 32 * part + i] = scale[g] * float(q[i] - C::offset) - min[g];

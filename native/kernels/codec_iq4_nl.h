@@ -1,4 +1,4 @@
-// IQ4_NL: a scale and 32 nibbles that index a table. See codec.h for the terms.
+// IQ4_NL: a scale and 32 nibbles that index a table. The terms of a codec are explained in codec.h.
 #pragma once
 #include "../blocks.h"
 #include "vec.h"
@@ -12,11 +12,13 @@ constexpr uint8_t uneven_steps[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141,
 
 struct IQ4_NL {
     using Block = BlockIQ4_NL;
-    static constexpr int values = 32, group = 32, offset = 128, peak = 255;
+    static constexpr int blocks = 8, group = 32, offset = 128, peak = 255;
     static constexpr bool mins = false;
 
-    static LLAMERO_INLINE void scales(const Block& b, float* scale, float*) { *scale = half_to_float(b.d); }
-    static LLAMERO_INLINE U8x32 quants(const Block& b, int) { return lookup(uneven_steps, nibbles(b.q)); }
+    static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
+        store(scale, halves_apart(&b->d, sizeof(Block)));
+    }
+    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) { return lookup(uneven_steps, nibbles(b[part].q)); }
 };
 
 }  // namespace

@@ -9,21 +9,21 @@ namespace {
 
 struct Q2_K {
     using Block = BlockQ2_K;
-    static constexpr int values = 256, group = 16, offset = 0, peak = 3;
+    static constexpr int blocks = 1, group = 16, offset = 0, peak = 3;
     static constexpr bool mins = true;
 
-    static LLAMERO_INLINE void scales(const Block& b, float* scale, float* min) {
-        const float d = half_to_float(b.d), dmin = half_to_float(b.dmin);
+    static LLAMERO_INLINE void scales(const Block* b, float* scale, float* min) {
+        const float d = half_to_float(b->d), dmin = half_to_float(b->dmin);
         uint8_t low[16], high[16];
-        store(low, load<U8x16>(b.scales) & 15);
-        store(high, load<U8x16>(b.scales) >> 4);
+        store(low, load<U8x16>(b->scales) & 15);
+        store(high, load<U8x16>(b->scales) >> 4);
         for (int i = 0; i < 16; i += 8) {
             store(scale + i, bytes_to_floats(low + i) * d);
             store(min + i, bytes_to_floats(high + i) * dmin);
         }
     }
-    static LLAMERO_INLINE U8x32 quants(const Block& b, int part) {
-        return load<U8x32>(b.q + part / 4 * 32) >> uint8_t(part % 4 * 2) & 3;
+    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
+        return load<U8x32>(b->q + part / 4 * 32) >> uint8_t(part % 4 * 2) & 3;
     }
 };
 

@@ -9,11 +9,13 @@ namespace {
 
 struct Q4_0 {
     using Block = BlockQ4_0;
-    static constexpr int values = 32, group = 32, offset = 8, peak = 15;
+    static constexpr int blocks = 8, group = 32, offset = 8, peak = 15;
     static constexpr bool mins = false;
 
-    static LLAMERO_INLINE void scales(const Block& b, float* scale, float*) { *scale = half_to_float(b.d); }
-    static LLAMERO_INLINE U8x32 quants(const Block& b, int) { return nibbles(b.q); }
+    static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
+        store(scale, halves_apart(&b->d, sizeof(Block)));
+    }
+    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) { return nibbles(b[part].q); }
 };
 
 }  // namespace

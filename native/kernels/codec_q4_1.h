@@ -9,14 +9,14 @@ namespace {
 
 struct Q4_1 {
     using Block = BlockQ4_1;
-    static constexpr int values = 32, group = 32, offset = 0, peak = 15;
+    static constexpr int blocks = 8, group = 32, offset = 0, peak = 15;
     static constexpr bool mins = true;
 
-    static LLAMERO_INLINE void scales(const Block& b, float* scale, float* min) {
-        *scale = half_to_float(b.d);
-        *min = -half_to_float(b.m);
+    static LLAMERO_INLINE void scales(const Block* b, float* scale, float* min) {
+        store(scale, halves_apart(&b->d, sizeof(Block)));
+        store(min, -halves_apart(&b->m, sizeof(Block)));
     }
-    static LLAMERO_INLINE U8x32 quants(const Block& b, int) { return nibbles(b.q); }
+    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) { return nibbles(b[part].q); }
 };
 
 }  // namespace

@@ -9,11 +9,13 @@ namespace {
 
 struct Q5_0 {
     using Block = BlockQ5_0;
-    static constexpr int values = 32, group = 32, offset = 16, peak = 31;
+    static constexpr int blocks = 8, group = 32, offset = 16, peak = 31;
     static constexpr bool mins = false;
 
-    static LLAMERO_INLINE void scales(const Block& b, float* scale, float*) { *scale = half_to_float(b.d); }
-    static LLAMERO_INLINE U8x32 quants(const Block& b, int) { return nibbles(b.q) | bits_to_bytes(b.fifth, 16); }
+    static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
+        store(scale, halves_apart(&b->d, sizeof(Block)));
+    }
+    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) { return nibbles(b[part].q) | bits_to_bytes(b[part].fifth, 16); }
 };
 
 }  // namespace

@@ -9,14 +9,14 @@ namespace {
 
 struct Q5_1 {
     using Block = BlockQ5_1;
-    static constexpr int values = 32, group = 32, offset = 0, peak = 31;
+    static constexpr int blocks = 8, group = 32, offset = 0, peak = 31;
     static constexpr bool mins = true;
 
-    static LLAMERO_INLINE void scales(const Block& b, float* scale, float* min) {
-        *scale = half_to_float(b.d);
-        *min = -half_to_float(b.m);
+    static LLAMERO_INLINE void scales(const Block* b, float* scale, float* min) {
+        store(scale, halves_apart(&b->d, sizeof(Block)));
+        store(min, -halves_apart(&b->m, sizeof(Block)));
     }
-    static LLAMERO_INLINE U8x32 quants(const Block& b, int) { return nibbles(b.q) | bits_to_bytes(b.fifth, 16); }
+    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) { return nibbles(b[part].q) | bits_to_bytes(b[part].fifth, 16); }
 };
 
 }  // namespace

@@ -9,17 +9,17 @@ namespace {
 
 struct Q6_K {
     using Block = BlockQ6_K;
-    static constexpr int values = 256, group = 16, offset = 32, peak = 63;
+    static constexpr int blocks = 1, group = 16, offset = 32, peak = 63;
     static constexpr bool mins = false;
 
-    static LLAMERO_INLINE void scales(const Block& b, float* scale, float*) {
-        const float d = half_to_float(b.d);
-        for (int i = 0; i < 16; i += 8) store(scale + i, bytes_to_floats(b.scales + i) * d);
+    static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
+        const float d = half_to_float(b->d);
+        for (int i = 0; i < 16; i += 8) store(scale + i, bytes_to_floats(b->scales + i) * d);
     }
-    static LLAMERO_INLINE U8x32 quants(const Block& b, int part) {
+    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
         const int half = part / 4, quarter = part % 4;
-        const U8x32 low = load<U8x32>(b.q + 64 * half + 32 * (quarter % 2));
-        const U8x32 upper = load<U8x32>(b.upper + 32 * half);
+        const U8x32 low = load<U8x32>(b->q + 64 * half + 32 * (quarter % 2));
+        const U8x32 upper = load<U8x32>(b->upper + 32 * half);
         const U8x32 top = quarter < 2 ? upper << uint8_t(4 - 2 * quarter) : upper >> uint8_t(2 * quarter - 4);
         return (quarter < 2 ? low & 15 : low >> 4) | (top & 48);
     }

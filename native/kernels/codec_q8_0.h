@@ -9,11 +9,13 @@ namespace {
 
 struct Q8_0 {
     using Block = BlockQ8_0;
-    static constexpr int values = 32, group = 32, offset = 128, peak = 255;
+    static constexpr int blocks = 8, group = 32, offset = 128, peak = 255;
     static constexpr bool mins = false;
 
-    static LLAMERO_INLINE void scales(const Block& b, float* scale, float*) { *scale = half_to_float(b.d); }
-    static LLAMERO_INLINE U8x32 quants(const Block& b, int) { return load<U8x32>(b.q) ^ 128; }
+    static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
+        store(scale, halves_apart(&b->d, sizeof(Block)));
+    }
+    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) { return load<U8x32>(b[part].q) ^ 128; }
 };
 
 }  // namespace

@@ -26,21 +26,7 @@ LLAMERO_INLINE F32x8 dot_part(U8x32 w, const Int8Block& x, int part) {
     return to_float(goes_signed<C> ? dot_signed(I32x8{}, (I8x32)w, q) : dot(I32x8{}, w, q));
 }
 
-// A block of 32 values: one scale.
-template <class C, int N>
-LLAMERO_INLINE void dot_block(const uint8_t* p, const Int8Block* const (&x)[N], int part, int turn, Sums (&sums)[N]) {
-    const typename C::Block& block = *reinterpret_cast<const typename C::Block*>(p);
-    float scale, min;
-    C::scales(block, &scale, &min);
-    const U8x32 w = offset_quants<C>(block, 0, dot_offset<C>);
-    LLAMERO_UNROLL
-    for (int r = 0; r < N; ++r) {
-        sums[r].scaled[turn] += dot_part<C>(w, *x[r], part) * (scale * x[r]->scale[part]);
-        if (C::mins || dot_offset<C>) sums[r].low += alone((C::mins ? min : scale) * x[r]->total[part]);
-    }
-}
-
-// The scales of a superblock times those of its activations, and what its offsets or minima take away.
+// The scales of 256 weights times those of their activations, and what its offsets or minima take away.
 template <class C>
 LLAMERO_INLINE void join_scales(const float* scale, const float* min, const Int8Block& x, float* joint, F32x8& low) {
     if constexpr (C::group == 32) {
@@ -56,22 +42,20 @@ LLAMERO_INLINE void join_scales(const float* scale, const float* min, const Int8
     }
 }
 
-// A superblock of 256 values.
+// 256 values of a weight row.
 template <class C, int N>
-LLAMERO_INLINE void dot_superblock(const uint8_t* p, const Int8Block* const (&x)[N], Sums (&sums)[N]) {
-    const typename C::Block& block = *reinterpret_cast<const typename C::Block*>(p);
+LLAMERO_INLINE void dot_stretch(const typename C::Block* blocks, const Int8Block* const (&x)[N], Sums (&sums)[N]) {
     alignas(32) float scale[256 / C::group], min[256 / C::group], joint[N][256 / C::group];
-    C::scales(block, scale, min);
+    C::scales(blocks, scale, min);
     LLAMERO_UNROLL
     for (int r = 0; r < N; ++r) join_scales<C>(scale, min, *x[r], joint[r], sums[r].low);
     LLAMERO_UNROLL
     for (int part = 0; part < 8; ++part) {
-        const U8x32 w = offset_quants<C>(block, part, dot_offset<C>);
+        const U8x32 w = offset_quants<C>(blocks, part, dot_offset<C>);
         LLAMERO_UNROLL
         for (int r = 0; r < N; ++r) {
-            const F32x8 products = dot_part<C>(w, *x[r], part);
             const float* s = joint[r] + part * 32 / C::group;
-            sums[r].scaled[part % 2] += products * (C::group == 32 ? F32x8{} + *s : spread(s));
+            sums[r].scaled[part % 2] += dot_part<C>(w, *x[r], part) * (C::group == 32 ? F32x8{} + *s : spread(s));
         }
     }
 }
@@ -79,25 +63,15 @@ LLAMERO_INLINE void dot_superblock(const uint8_t* p, const Int8Block* const (&x)
 // y[i * ldy + j] for N rows i of activations and weight rows [begin, end).
 template <class C, int N>
 void dot_rows(const Matrix& w, const void* prepared, int64_t first, float* y, int64_t ldy, int64_t begin, int64_t end) {
-    using Block = typename C::Block;
     constexpr uintptr_t ahead = 4096;  // bytes
     for (int64_t j = begin; j < end; ++j) {
         const uint8_t* p = w.data + j * w.row_bytes;
         const Int8Block* x[N];
-        for (int r = 0; r < N; ++r) x[r] = Int8Row::at(prepared, first + r, w.k);
         Sums sums[N];
-        for (int64_t at = 0; at < w.k; at += 256) {
-            if constexpr (C::values == 256) {
-                for (uintptr_t line = 0; line < sizeof(Block); line += 64) prefetch(p, ahead + line);
-                dot_superblock<C>(p, x, sums);
-                p += sizeof(Block);
-            } else {
-                const int parts = w.k - at < 256 ? int(w.k - at) / 32 : 8;
-                for (int part = 0; part < parts; ++part, p += sizeof(Block)) {
-                    prefetch(p, ahead);
-                    dot_block<C>(p, x, part, part % 2, sums);
-                }
-            }
+        for (int r = 0; r < N; ++r) x[r] = Int8Row::at(prepared, first + r, w.k);
+        for (int64_t at = 0; at < w.k; at += 256, p += stretch_bytes<C>) {
+            for (uintptr_t line = 0; line < stretch_bytes<C>; line += 64) prefetch(p, ahead + line);
+            dot_stretch<C>(Stretch<C>(p, w.k - at), x, sums);
             for (int r = 0; r < N; ++r) ++x[r];
         }
         for (int r = 0; r < N; ++r) y[(first + r) * ldy + j] = sums[r].total(low_unit<C>);

@@ -177,7 +177,7 @@ void float_tile_rows(const FloatPanel<U>& panel, const typename U::Element* prep
     const typename U::Element* x = prepared + first * stride;
     Floats sums[Rows][float_columns];
     LLAMERO_UNROLL
-    for (int r = 0; r < Rows; ++r) out.start(sums[r], first + r);
+    for (int r = 0; r < Rows; ++r) out.start(sums[r], first + r, Rows);
     for (int64_t s = 0; s * U::per_lane < count; ++s) {
         LLAMERO_UNROLL
         for (int r = 0; r < Rows; ++r) {

@@ -1,6 +1,7 @@
 // The tile path works on a panel: weight rows side by side in the lanes of the level's widest registers, four
 // neighbouring bytes (or one float) of each row to a lane. This file chooses the level's vectors and packs panels.
 #pragma once
+#include "../products.h"
 #include "vec.h"
 
 #if defined(__AVX512F__)
@@ -25,6 +26,23 @@ inline void interleave(const void* rows, int64_t stride, int64_t columns, void* 
 
 LLAMERO_INLINE Floats subtract_product(Floats c, Floats a, Floats b) { return c - a * b; }
 
+// Fetches the weights of the next panel, a few rows before each tile of this one.
+class Ahead {
+public:
+    // Bytes [from, from + bytes) of the rows [j, end) of w, `rows` of them at a time.
+    Ahead(const Matrix& w, int64_t j, int64_t end, int64_t from, int64_t bytes, int64_t rows)
+        : next(w.data + j * w.row_bytes + from), stop(w.data + end * w.row_bytes), stride(w.row_bytes), bytes(bytes), rows(rows) {}
+
+    LLAMERO_INLINE void fetch_some() {
+        for (int64_t r = 0; r < rows && next < stop; ++r, next += stride)
+            for (int64_t line = 0; line < bytes + 63; line += 64) prefetch(next, uintptr_t(line));
+    }
+
+private:
+    const uint8_t *next, *stop;
+    int64_t stride, bytes, rows;
+};
+
 // What a tile does with its sums. A panel meets k one stretch at a time; until the last, the sums of its outputs wait
 // in `waiting`, packed, because y's rows lie too far apart to stay in the cache.
 struct Outputs {
@@ -34,9 +52,12 @@ struct Outputs {
     int64_t valid;    // of the panel's width, how many outputs exist
     bool first, last; // of the stretches
 
+    // The sums so far of one row of a tile of `rows` rows.
     template <int Columns>
-    LLAMERO_INLINE void start(Floats (&sums)[Columns], int64_t row) const {
+    LLAMERO_INLINE void start(Floats (&sums)[Columns], int64_t row, int rows) const {
         const float* held = waiting + row * (Columns * lanes);
+        if (last)  // the next tile's rows of y: each lies in a page of its own
+            for (int j = 0; j < Columns * lanes; j += 16) prefetch(y + j, uintptr_t((row + rows) * ldy) * sizeof(float));
         LLAMERO_UNROLL
         for (int c = 0; c < Columns; ++c) sums[c] = first ? zero_floats() : load_floats(held + c * lanes);
     }

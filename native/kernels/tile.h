@@ -37,34 +37,33 @@ struct Panel {
     alignas(64) float row_scale[lanes][groups];
     alignas(64) float row_min[lanes][groups];
 
-    // Values [at, at + count) of weight rows [j, end); rows from `end` on become zeros.
-    void unpack(const Matrix& w, int64_t j, int64_t end, int64_t at, int64_t count) {
+    // Values [at, at + 256), or as many as there are, of weight rows [j, end); rows from `end` on become zeros.
+    void unpack(const Matrix& w, int64_t j, int64_t end, int64_t at) {
         for (int c = 0; c < width; c += lanes) {
             for (int l = 0; l < lanes; ++l) {
-                if (j + c + l < end) {
-                    unpack_row(w.data + (j + c + l) * w.row_bytes + at / C::values * sizeof(typename C::Block), l, count);
-                } else {
-                    std::memset(row_q[l], 0, sizeof row_q[l]);
-                    std::memset(row_scale[l], 0, sizeof row_scale[l]);
-                    std::memset(row_min[l], 0, sizeof row_min[l]);
-                }
+                const uint8_t* p = w.data + (j + c + l) * w.row_bytes + at / 256 * stretch_bytes<C>;
+                if (j + c + l < end) unpack_row(Stretch<C>(p, w.k - at), l);
+                else clear_row(l);
             }
-            interleave(row_q, sizeof row_q[0], count / 4, q[0][c], sizeof q[0]);
-            interleave(row_scale, sizeof row_scale[0], count / C::group, &scale[0][c], sizeof scale[0]);
-            if (C::mins) interleave(row_min, sizeof row_min[0], count / C::group, &min[0][c], sizeof min[0]);
+            interleave(row_q, sizeof row_q[0], 64, q[0][c], sizeof q[0]);
+            interleave(row_scale, sizeof row_scale[0], groups, &scale[0][c], sizeof scale[0]);
+            if (C::mins) interleave(row_min, sizeof row_min[0], groups, &min[0][c], sizeof min[0]);
         }
         for (int g = 0; g < groups; ++g)
             for (int i = 0; i < width; ++i) shift[g][i] = scale[g][i] * -bias;
     }
 
-    LLAMERO_INLINE void unpack_row(const uint8_t* p, int lane, int64_t count) {
-        for (int64_t at = 0; at < count; at += C::values, p += sizeof(typename C::Block)) {
-            const typename C::Block& block = *reinterpret_cast<const typename C::Block*>(p);
-            C::scales(block, row_scale[lane] + at / C::group, row_min[lane] + at / C::group);
-            LLAMERO_UNROLL
-            for (int part = 0; part < C::values / 32; ++part)
-                store(row_q[lane] + at + 32 * part, offset_quants<C>(block, part, panel_offset<C>));
-        }
+    LLAMERO_INLINE void unpack_row(const typename C::Block* blocks, int lane) {
+        C::scales(blocks, row_scale[lane], row_min[lane]);
+        LLAMERO_UNROLL
+        for (int part = 0; part < 8; ++part)
+            store(row_q[lane] + 32 * part, offset_quants<C>(blocks, part, panel_offset<C>));
+    }
+
+    void clear_row(int lane) {
+        std::memset(row_q[lane], 0, sizeof row_q[lane]);
+        std::memset(row_scale[lane], 0, sizeof row_scale[lane]);
+        std::memset(row_min[lane], 0, sizeof row_min[lane]);
     }
 };
 
@@ -125,8 +124,8 @@ struct Tile {
     }
     static LLAMERO_INLINE float biased_sum(int32_t start) { return (bits_to_float(uint32_t(start)) - bias) * (-1.0f / 128); }
 
-    // Rows `first` and following of the activations, block `block` of each; `count` of its 256 values exist.
-    static void run(const Panel<C>& panel, const void* prepared, int64_t first, int64_t k, int64_t block, int count,
+    // Rows `first` and following of the activations, block `block` of each.
+    static void run(const Panel<C>& panel, const void* prepared, int64_t first, int64_t k, int64_t block,
                     const Outputs& out) {
         const Int8Block* x[Rows];
         Sums sums;
@@ -134,10 +133,10 @@ struct Tile {
         for (int r = 0; r < Rows; ++r) {
             x[r] = Int8Row::at(prepared, first + r, k) + block;
             for (uintptr_t line = 0; line < sizeof(Int8Block); line += 64) prefetch(x[r], Rows * Int8Row::bytes(k) + line);
-            out.start(sums[r], first + r);
+            out.start(sums[r], first + r, Rows);
         }
         const Starts starts(x);
-        for (int g = 0; g < count / C::group; ++g) add_group(panel, x, starts, g, sums);
+        for (int g = 0; g < groups; ++g) add_group(panel, x, starts, g, sums);
         LLAMERO_UNROLL
         for (int r = 0; r < Rows; ++r) out.put(sums[r], first + r);
     }
@@ -161,13 +160,17 @@ void tile_product(const Matrix& w, const void* prepared, int64_t n, float* y, in
         out.y = y + j;
         out.valid = end - j < width ? end - j : width;
         for (int64_t at = 0; at < w.k; at += 256) {
-            const int count = w.k - at < 256 ? int(w.k - at) : 256;
             out.first = at == 0;
-            out.last = at + count == w.k;
-            panel.unpack(w, j, end, at, count);
+            out.last = at + 256 >= w.k;
+            panel.unpack(w, j, end, at);
+            Ahead ahead(w, out.last ? j + width : j, end, out.last ? 0 : (at / 256 + 1) * stretch_bytes<C>, stretch_bytes<C>,
+                        (width * rows + n - 1) / n);
             int64_t i = 0;
-            for (; i + rows <= n; i += rows) Tile<C, rows>::run(panel, prepared, i, w.k, at / 256, count, out);
-            for (; i < n; ++i) Tile<C, 1>::run(panel, prepared, i, w.k, at / 256, count, out);
+            for (; i + rows <= n; i += rows) {
+                ahead.fetch_some();
+                Tile<C, rows>::run(panel, prepared, i, w.k, at / 256, out);
+            }
+            for (; i < n; ++i) Tile<C, 1>::run(panel, prepared, i, w.k, at / 256, out);
         }
     }
 }

@@ -7,7 +7,19 @@ namespace {
 
 LLAMERO_INLINE float half_to_float(uint16_t h) { return _cvtsh_ss(h); }
 
-LLAMERO_INLINE F32x8 halves_to_floats(const uint16_t* p) { return (F32x8)_mm256_cvtph_ps(load<__m128i>(p)); }
+// Eight halves, `stride` bytes apart.
+LLAMERO_INLINE F32x8 halves_apart(const void* first, int64_t stride) {
+    const uint8_t* p = static_cast<const uint8_t*>(first);
+    __m128i h = _mm_cvtsi32_si128(load<uint16_t>(p));
+    h = _mm_insert_epi16(h, load<uint16_t>(p + stride), 1);
+    h = _mm_insert_epi16(h, load<uint16_t>(p + 2 * stride), 2);
+    h = _mm_insert_epi16(h, load<uint16_t>(p + 3 * stride), 3);
+    h = _mm_insert_epi16(h, load<uint16_t>(p + 4 * stride), 4);
+    h = _mm_insert_epi16(h, load<uint16_t>(p + 5 * stride), 5);
+    h = _mm_insert_epi16(h, load<uint16_t>(p + 6 * stride), 6);
+    h = _mm_insert_epi16(h, load<uint16_t>(p + 7 * stride), 7);
+    return (F32x8)_mm256_cvtph_ps(h);
+}
 
 // Eight bytes as floats.
 LLAMERO_INLINE F32x8 bytes_to_floats(const uint8_t* p) {
@@ -17,12 +29,10 @@ LLAMERO_INLINE F32x8 bytes_to_floats(const int8_t* p) {
     return (F32x8)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
 }
 
-LLAMERO_INLINE U8x32 join(U8x16 low, U8x16 high) { return (U8x32)_mm256_set_m128i((__m128i)high, (__m128i)low); }
-
 // 16 bytes as 32 nibbles: the low ones, then the high ones.
 LLAMERO_INLINE U8x32 nibbles(const uint8_t* p) {
-    const __m128i q = load<__m128i>(p);
-    return (U8x32)_mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16(q, 4), q), _mm256_set1_epi8(15));
+    const __m256i both = _mm256_broadcastsi128_si256(load<__m128i>(p)), shift = _mm256_setr_epi64x(0, 0, 4, 4);
+    return (U8x32)_mm256_and_si256(_mm256_srlv_epi64(both, shift), _mm256_set1_epi8(15));
 }
 
 // Byte j is `value` where bit j of `mask` is set, otherwise 0.
@@ -51,10 +61,6 @@ LLAMERO_INLINE F32x8 twice(const float* four) {
     const __m256 v = _mm256_broadcast_ps(reinterpret_cast<const __m128*>(four));
     return (F32x8)_mm256_permutevar_ps(v, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3));
 }
-
-// One number, then zeros.
-LLAMERO_INLINE I32x8 alone(int32_t v) { return (I32x8)_mm256_zextsi128_si256(_mm_cvtsi32_si128(v)); }
-LLAMERO_INLINE F32x8 alone(float v) { return (F32x8)_mm256_zextps128_ps256(_mm_set_ss(v)); }
 
 LLAMERO_INLINE float sum(F32x8 v) {
     const __m128 four = _mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));

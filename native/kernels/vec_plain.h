@@ -28,7 +28,12 @@ LLAMERO_INLINE F32x8 eight(const T* p, float (*convert)(T)) {
     return v;
 }
 
-LLAMERO_INLINE F32x8 halves_to_floats(const uint16_t* p) { return eight<uint16_t>(p, half_to_float); }
+LLAMERO_INLINE F32x8 halves_apart(const void* first, int64_t stride) {
+    const uint8_t* p = static_cast<const uint8_t*>(first);
+    F32x8 v;
+    for (int i = 0; i < 8; ++i) v[i] = half_to_float(load<uint16_t>(p + i * stride));
+    return v;
+}
 LLAMERO_INLINE F32x8 bytes_to_floats(const uint8_t* p) {
     return eight<uint8_t>(p, [](uint8_t b) { return float(b); });
 }
@@ -74,9 +79,6 @@ LLAMERO_INLINE F32x8 spread(const float* two) {
 }
 
 LLAMERO_INLINE F32x8 twice(const float* v) { return F32x8{v[0], v[0], v[1], v[1], v[2], v[2], v[3], v[3]}; }
-
-LLAMERO_INLINE I32x8 alone(int32_t v) { return I32x8{v}; }
-LLAMERO_INLINE F32x8 alone(float v) { return F32x8{v}; }
 
 LLAMERO_INLINE float sum(F32x8 v) {
     return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
