@@ -98,7 +98,7 @@ struct Encoder::Cache {
 Encoder::Encoder(Form form, const Strings& tokens, const uint8_t* kinds, const EncoderOptions& options)
     : vocabulary_(form, tokens, kinds), options_(options) {
     if (!vocabulary_.has_bytes() && (options.unknown < 0 || size_t(options.unknown) >= tokens.count)) {
-        throw VocabularyError("no token stands for a byte, nor is there an unknown token: some texts could not be encoded");
+        throw VocabularyError("no tokens stand for the 256 bytes: some texts could not be encoded");
     }
     for (int32_t id = 0; size_t(id) < vocabulary_.size(); ++id) {
         const Kind kind = vocabulary_.kind(id);

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from llamero.tokenizer.definition import Definition, Form, Ids, Rules, Strings, TokenType
+from llamero.tokenizer.definition import Definition, Form, Rules, Strings, TokenType
 from llamero.tokenizer.slow import by_id, by_pair, by_score, encode_bpe, encode_spm
 from llamero.tokenizer.tokenizer import Tokenizer
 

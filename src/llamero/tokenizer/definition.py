@@ -54,6 +54,10 @@ class Strings:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def at(self, index: int) -> bytes:
+        """One string (a copy)."""
+        return self.buffer[int(self.starts[index]) : int(self.ends[index])].tobytes()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ids:
@@ -80,7 +84,8 @@ class Rules:
     """What a file says beside its tokens.
 
     `pre` is GGUF's name of the split pattern. `ignore_merges`: a piece that is itself a token is taken without merging;
-    None: as `pre` does. `add_space_prefix` and `remove_extra_whitespaces` are sentencepiece's options (spm only).
+    None: as `pre` does. `add_space_prefix`, `remove_extra_whitespaces` and `byte_fallback` (a strange character becomes
+    its bytes, not the unknown token) are sentencepiece's options (spm only).
     `add_bos`: whether a text begins with the BOS token; None: as the family does.
     """
 
@@ -89,6 +94,7 @@ class Rules:
     ignore_merges: bool | None = None
     add_space_prefix: bool = True
     remove_extra_whitespaces: bool = False
+    byte_fallback: bool = True
     ids: Ids = field(default_factory=Ids)
     add_bos: bool | None = None
     chat_template: str | None = None

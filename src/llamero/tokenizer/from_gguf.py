@@ -14,6 +14,8 @@ from llamero.tokenizer.definition import Definition, Form, Ids, Rules, Strings, 
 from llamero.tokenizer.patterns import guess
 
 _G: Final = "tokenizer.ggml."
+BYTE_FALLBACK: Final = "byte_fallback"
+"""A key of our own: without it, a SentencePiece vocabulary that lacks byte tokens is taken for a broken one."""
 _MODELS: Final = {"llama": "SentencePiece", "gpt2": "byte-level BPE"}
 _MOST_GUESSED: Final = 4096  # special tokens stand at the end; so many are looked at to tell old files apart
 
@@ -21,18 +23,19 @@ _MOST_GUESSED: Final = 4096  # special tokens stand at the end; so many are look
 def define_gguf(metadata: Mapping[str, Any]) -> Definition:
     """Raises TokenizerError, naming the key, for broken metadata, UnsupportedError for a kind that no Llama uses."""
     model = metadata.get(_G + "model")
-    if model not in _MODELS:
+    if not isinstance(model, str) or model not in _MODELS:
         raise UnsupportedError(
             f"{_G}model is {model!r}; Llamas use {' or '.join(f'{key!r} ({what})' for key, what in _MODELS.items())}"
         )
     tokens = _strings(metadata, "tokens")
     spm = model == "llama"
-    ids = _ids(metadata, spm, len(tokens))
+    ids = _ids(metadata, tokens, spm)
     rules = Rules(
         kind="spm" if spm else "bpe",
         pre="default" if spm else _pre(metadata, tokens),
         add_space_prefix=_flag(metadata, "add_space_prefix") is not False,
         remove_extra_whitespaces=spm and _flag(metadata, "remove_extra_whitespaces") is True,
+        byte_fallback=_flag(metadata, BYTE_FALLBACK) is not False,
         ids=ids,
         add_bos=_flag(metadata, "add_bos_token"),
         chat_template=_text(metadata, "tokenizer.chat_template"),
@@ -42,7 +45,7 @@ def define_gguf(metadata: Mapping[str, Any]) -> Definition:
         form=Form.SENTENCEPIECE if spm else Form.BYTE_LEVEL,
         tokens=tokens,
         types=_types(metadata, tokens, ids, spm),
-        scores=_numbers(metadata, "scores").astype(np.float32) if spm else None,
+        scores=_scores(metadata) if spm else None,
         merges=None if spm else _strings(metadata, "merges"),
     )
 
@@ -57,26 +60,32 @@ def _strings(metadata: Mapping[str, Any], key: str) -> Strings:
     raise TokenizerError(f"{_G}{key} must be an array of strings, {_described(value)}")
 
 
-def _numbers(metadata: Mapping[str, Any], key: str) -> NDArray[Any]:
+def _numbers(metadata: Mapping[str, Any], key: str, kinds: str) -> NDArray[Any]:
+    """An array whose numpy dtype is of one of these kinds ("iu" for whole numbers)."""
     value = metadata.get(_G + key)
-    if isinstance(value, (list, tuple, np.ndarray)):
-        array = np.asarray(value)
-        if array.ndim == 1 and array.dtype.kind in "iuf":
-            return array
+    if isinstance(value, (list, tuple)) and all(isinstance(item, (int, float)) for item in value):
+        value = np.array(value)
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in kinds:
+        return value
     raise TokenizerError(f"{_G}{key} must be an array of numbers, {_described(value)}")
+
+
+def _scores(metadata: Mapping[str, Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # a score too large for float32 is the best or the worst of all
+        return _numbers(metadata, "scores", "iuf").astype(np.float32)
 
 
 def _types(metadata: Mapping[str, Any], tokens: Strings, ids: Ids, spm: bool) -> NDArray[np.uint8]:
     """The type of each token; an old file without them has byte tokens by their look, control tokens by their role."""
     if metadata.get(_G + "token_type") is not None:
-        types = _numbers(metadata, "token_type")
+        types = _numbers(metadata, "token_type", "iu")
         if types.size and (types.min() < 0 or types.max() > 255):
             raise TokenizerError(f"{_G}token_type holds a number that is no type")
         return types.astype(np.uint8)
     types = np.full(len(tokens), TokenType.NORMAL, np.uint8)
     sizes = tokens.ends - tokens.starts
     for i in np.flatnonzero(sizes == 6).tolist() if spm else ():
-        raw = tokens.buffer[int(tokens.starts[i]) : int(tokens.ends[i])].tobytes()
+        raw = tokens.at(i)
         if raw.startswith(b"<0x") and raw.endswith(b">"):
             types[i] = TokenType.BYTE
     for role in (ids.bos, ids.eos, ids.eot, ids.eom):
@@ -87,20 +96,23 @@ def _types(metadata: Mapping[str, Any], tokens: Strings, ids: Ids, spm: bool) ->
     return types
 
 
-def _ids(metadata: Mapping[str, Any], spm: bool, size: int) -> Ids:
-    """Where a SentencePiece file is silent, 0, 1, 2 are unknown, BOS and EOS, as in every Llama 1 and 2."""
-    usual = {"unknown": 0, "bos": 1, "eos": 2} if spm else {}
+def _ids(metadata: Mapping[str, Any], tokens: Strings, spm: bool) -> Ids:
+    """Where a SentencePiece file is silent, the first three tokens have the roles that their names tell."""
+    usual = {"unknown": (0, b"<unk>"), "bos": (1, b"<s>"), "eos": (2, b"</s>")}
 
     def role(name: str) -> int | None:
-        value = metadata.get(f"{_G}{name}_token_id", usual.get(name))
-        if value is None or (isinstance(value, (int, np.integer)) and not isinstance(value, bool)):
-            return None if value is None else int(value)
+        value = metadata.get(f"{_G}{name}_token_id")
+        if value is None:
+            token, text = usual.get(name, (0, b""))
+            return token if spm and token < len(tokens) and tokens.at(token) == text else None
+        if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+            return int(value)
         raise TokenizerError(f"{_G}{name}_token_id must be a whole number, not {value!r}")
 
     ids = Ids(
         bos=role("bos"), eos=role("eos"), unk=role("unknown"), pad=role("padding"), eot=role("eot"), eom=role("eom")
     )
-    ids.check(size)
+    ids.check(len(tokens))
     return ids
 
 
@@ -110,9 +122,8 @@ def _pre(metadata: Mapping[str, Any], tokens: Strings) -> str:
     pre = _text(metadata, _G + "pre")
     if pre not in (None, "", "default"):
         return str(pre)
-    first = max(0, len(tokens) - _MOST_GUESSED)
-    bounds = zip(tokens.starts[first:].tolist(), tokens.ends[first:].tolist(), strict=True)
-    return guess(frozenset(tokens.buffer[a:b].tobytes().decode("utf-8", "replace") for a, b in bounds))
+    last = range(max(0, len(tokens) - _MOST_GUESSED), len(tokens))
+    return guess(frozenset(tokens.at(i).decode("utf-8", "replace") for i in last))
 
 
 def _flag(metadata: Mapping[str, Any], key: str) -> bool | None:

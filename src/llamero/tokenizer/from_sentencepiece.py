@@ -16,6 +16,7 @@ from llamero.tokenizer.protobuf import as_bytes, as_float, as_int, fields
 
 _WHERE: Final = "tokenizer.model"
 _MODELS: Final = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
+_BYTE: Final = int(TokenType.BYTE)
 _PIECE, _TRAINER, _NORMALIZER = 1, 2, 3  # fields of ModelProto
 
 
@@ -25,6 +26,7 @@ class _Trainer:
 
     model: int = 1
     suffix: bool = False
+    byte_fallback: bool = False
     unk: int = 0
     bos: int = 1
     eos: int = 2
@@ -57,6 +59,7 @@ def define_sentencepiece(data: bytes) -> Definition:
         kind="spm",
         add_space_prefix=normalizer.prefix,
         remove_extra_whitespaces=normalizer.collapse,
+        byte_fallback=trainer.byte_fallback or any(kind == _BYTE for _, _, kind in pieces),
         ids=Ids(bos=_role(trainer.bos), eos=_role(trainer.eos), pad=_role(trainer.pad), unk=_role(trainer.unk)),
         add_bos=trainer.bos >= 0,
     )
@@ -85,11 +88,11 @@ def _piece(data: bytes, index: int) -> tuple[bytes, float, int]:
 
 
 def _read_trainer(data: bytes, spec: _Trainer) -> None:
-    names = {3: "model", 24: "suffix", 40: "unk", 41: "bos", 42: "eos", 43: "pad"}
+    names = {3: "model", 24: "suffix", 35: "byte_fallback", 40: "unk", 41: "bos", 42: "eos", 43: "pad"}
     for number, wire, value in fields(data, f"{_WHERE}: trainer_spec"):
         if number in names:
             found = as_int(value, wire, f"{_WHERE}: trainer_spec field {number}")
-            setattr(spec, names[number], bool(found) if number == 24 else found)
+            setattr(spec, names[number], bool(found) if number in (24, 35) else found)
 
 
 def _read_normalizer(data: bytes, spec: _Normalizer) -> None:

@@ -103,12 +103,11 @@ def _with_added(definition: Definition, added: tuple[Added, ...]) -> Definition:
         return definition
     if [token.id for token in new] != list(range(size, size + len(new))):
         raise TokenizerError(f"the added tokens do not continue the {size} of the vocabulary one by one")
-    tokens, types = definition.tokens, definition.types
-    own = [tokens.buffer[a:b].tobytes() for a, b in zip(tokens.starts.tolist(), tokens.ends.tolist(), strict=True)]
+    own = map(definition.tokens.at, range(size))
     kinds = [TokenType.CONTROL if token.special else TokenType.USER for token in new]
     return replace(
         definition,
         tokens=Strings.of([*own, *(token.text.encode("utf-8", "surrogatepass") for token in new)]),
-        types=np.concatenate([types, np.array(kinds, np.uint8)]),
+        types=np.concatenate([definition.types, np.array(kinds, np.uint8)]),
         scores=np.concatenate([definition.scores, np.zeros(len(new), np.float32)]),
     )

@@ -38,7 +38,7 @@ class Encoder:
                 prefix=spm and rules.add_space_prefix,
                 collapse=spm and rules.remove_extra_whitespaces,
                 bos=-1 if rules.ids.bos is None else rules.ids.bos,
-                unknown=-1 if rules.ids.unk is None else rules.ids.unk,
+                unknown=-1 if rules.byte_fallback or rules.ids.unk is None else rules.ids.unk,
             )
             if definition.scores is not None:
                 self._native.use_scores(np.ascontiguousarray(definition.scores, np.float32))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from llamero.errors import TokenizerError
 from llamero.tokenizer.definition import Form, Rules, TokenType
+from llamero.tokenizer.from_gguf import BYTE_FALLBACK
 from llamero.tokenizer.merges import Encoder
 
 
@@ -38,6 +39,8 @@ def write_metadata(
     if scores is not None:
         metadata["tokenizer.ggml.scores"] = scores.astype(np.float32)
         metadata["tokenizer.ggml.add_space_prefix"] = rules.add_space_prefix
+        if not rules.byte_fallback:
+            metadata[f"tokenizer.ggml.{BYTE_FALLBACK}"] = False
         if rules.remove_extra_whitespaces:
             metadata["tokenizer.ggml.remove_extra_whitespaces"] = True
     else:
