@@ -1,5 +1,6 @@
 """Tests of training/loop.py and checkpoint.py: learning, any split, exact resume, refusals, the guard against NaN."""
 
+import dataclasses
 import json
 import math
 
@@ -105,9 +106,12 @@ def test_other_settings_and_data_are_refused(config, tokens, tmp_path):
     assert run_of(config, tokens, tmp_path, steps=13, changed=["schedule.steps"], micro=1).step == 2
 
 
-def test_another_model_or_a_broken_file_is_refused(config, tokens, tmp_path):
-    import dataclasses
+def test_a_setting_that_is_none_cannot_change(config, tokens, tmp_path):
+    with pytest.raises(SettingError, match=r"'schedule\.stepz'.*did you mean 'schedule\.steps'"):
+        run_of(config, tokens, tmp_path, changed=["schedule.stepz"])
 
+
+def test_another_model_or_a_broken_file_is_refused(config, tokens, tmp_path):
     run_of(config, tokens, tmp_path).train(until=2)
     with pytest.raises(FormatError, match="another model"):
         run_of(dataclasses.replace(config, layers=3), tokens, tmp_path)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from llamero.errors import SettingError, WeightsError
+from llamero.errors import SettingError, WeightsError, nearest
 from llamero.training import checkpoint
 from llamero.training.batches import Batch, Batches
 from llamero.training.optimizer import Constants, adamw, set_rate
@@ -73,15 +73,19 @@ class Run:
         batches: Batches,
         settings: Settings,
         folder: Path | None = None,
-        changed: Iterable[str] = (),
+        changed: Collection[str] = (),
     ) -> None:
         self.parameters, self.objective, self.batches, self.settings = parameters, objective, batches, settings
         self.folder = folder
         self.optimizer = adamw(parameters, settings.constants)
         self.step, self.updates, self._skips = 0, 0, 0
+        unknown = set(changed) - self.origin.keys()
+        if unknown:
+            name = min(unknown)
+            raise SettingError(f"{name!r} is no setting of this run that could change ({nearest(name, self.origin)})")
         if folder is not None and checkpoint.exists(folder):
             state = checkpoint.restore(folder, parameters, self.optimizer)
-            _check_same(state.origin, self.origin, set(changed), folder)
+            _check_same(state.origin, self.origin, changed, folder)
             self.step, self.updates = state.step, state.updates
 
     @property
@@ -139,7 +143,7 @@ class Run:
             checkpoint.save(self.folder, state, self.parameters, self.optimizer)
 
 
-def _check_same(then: dict[str, Any], now: dict[str, Any], changed: set[str], folder: Path) -> None:
+def _check_same(then: dict[str, Any], now: dict[str, Any], changed: Collection[str], folder: Path) -> None:
     for key in sorted(then.keys() | now.keys()):
         if key not in changed and then.get(key) != now.get(key):
             raise SettingError(
