@@ -13,13 +13,15 @@ struct IQ4_XS {
     static constexpr bool mins = false;
 
     static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
-        const float d = half_to_float(b->d);
-        uint8_t six[8];
-        for (int i = 0; i < 8; ++i) {
-            const int low = b->scales_low[i / 2] >> 4 * (i % 2) & 15, high = b->scales_high >> 2 * i & 3;
-            six[i] = uint8_t(low | high << 4);
-        }
-        store(scale, (bytes_to_floats(six) - 32.0f) * d);
+        uint64_t low = load<uint32_t>(b->scales_low), high = b->scales_high;  // spread to a byte for each group
+        low = (low | low << 16) & 0x0000ffff0000ffff;
+        low = (low | low << 8) & 0x00ff00ff00ff00ff;
+        low = (low | low << 4) & 0x0f0f0f0f0f0f0f0f;
+        high = (high | high << 24) & 0x000000ff000000ff;
+        high = (high | high << 12) & 0x000f000f000f000f;
+        high = (high | high << 6) & 0x0303030303030303;
+        const uint64_t six = low | high << 4;
+        store(scale, (bytes_to_floats(reinterpret_cast<const uint8_t*>(&six)) - 32.0f) * half_to_float(b->d));
     }
     static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
         return lookup(uneven_steps, nibbles(b->q + 16 * part));

@@ -23,7 +23,7 @@ struct Q2_K {
         }
     }
     static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
-        return load<U8x32>(b->q + part / 4 * 32) >> uint8_t(part % 4 * 2) & 3;
+        return field(load<U8x32>(b->q + part / 4 * 32), part % 4 * 2, 3);
     }
 };
 

@@ -25,9 +25,7 @@ struct Q3_K {
         for (int i = 0; i < 16; i += 8) store(scale + i, (bytes_to_floats(bytes + i) - 32.0f) * d);
     }
     static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
-        const U8x32 low = load<U8x32>(b->q + part / 4 * 32) >> uint8_t(part % 4 * 2) & 3;
-        const U8x32 third = load<U8x32>(b->third) >> uint8_t(part) & 1;
-        return low | third << 2;
+        return field(load<U8x32>(b->q + part / 4 * 32), part % 4 * 2, 3) | field(load<U8x32>(b->third), part - 2, 4);
     }
 };
 

@@ -32,8 +32,7 @@ struct Q4_K {
         store(min, bytes_to_floats(reinterpret_cast<const uint8_t*>(six.min)) * half_to_float(b->dmin));
     }
     static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
-        const U8x32 both = load<U8x32>(b->q + part / 2 * 32);
-        return part % 2 ? both >> 4 : both & 15;
+        return field(load<U8x32>(b->q + part / 2 * 32), part % 2 * 4, 15);
     }
 };
 

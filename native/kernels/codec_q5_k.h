@@ -18,9 +18,7 @@ struct Q5_K {
         store(min, bytes_to_floats(reinterpret_cast<const uint8_t*>(six.min)) * half_to_float(b->dmin));
     }
     static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
-        const U8x32 both = load<U8x32>(b->q + part / 2 * 32), fifth = load<U8x32>(b->fifth);
-        const U8x32 top = part < 4 ? fifth << uint8_t(4 - part) : fifth >> uint8_t(part - 4);
-        return (part % 2 ? both >> 4 : both & 15) | (top & 16);
+        return field(load<U8x32>(b->q + part / 2 * 32), part % 2 * 4, 15) | field(load<U8x32>(b->fifth), part - 4, 16);
     }
 };
 

@@ -20,8 +20,7 @@ struct Q6_K {
         const int half = part / 4, quarter = part % 4;
         const U8x32 low = load<U8x32>(b->q + 64 * half + 32 * (quarter % 2));
         const U8x32 upper = load<U8x32>(b->upper + 32 * half);
-        const U8x32 top = quarter < 2 ? upper << uint8_t(4 - 2 * quarter) : upper >> uint8_t(2 * quarter - 4);
-        return (quarter < 2 ? low & 15 : low >> 4) | (top & 48);
+        return field(low, quarter / 2 * 4, 15) | field(upper, 2 * quarter - 4, 48);
     }
 };
 

@@ -49,13 +49,14 @@ LLAMERO_INLINE void dot_stretch(const typename C::Block* blocks, const Int8Block
     C::scales(blocks, scale, min);
     LLAMERO_UNROLL
     for (int r = 0; r < N; ++r) join_scales<C>(scale, min, *x[r], joint[r], sums[r].low);
+    keep_in_memory(joint);
     LLAMERO_UNROLL
     for (int part = 0; part < 8; ++part) {
         const U8x32 w = offset_quants<C>(blocks, part, dot_offset<C>);
         LLAMERO_UNROLL
         for (int r = 0; r < N; ++r) {
             const float* s = joint[r] + part * 32 / C::group;
-            sums[r].scaled[part % 2] += dot_part<C>(w, *x[r], part) * (C::group == 32 ? F32x8{} + *s : spread(s));
+            sums[r].scaled[part % 2] += dot_part<C>(w, *x[r], part) * (C::group == 32 ? repeat(s) : spread(s));
         }
     }
 }

@@ -29,6 +29,7 @@ namespace {
 
 typedef uint8_t U8x16 __attribute__((vector_size(16)));
 typedef uint8_t U8x32 __attribute__((vector_size(32)));
+typedef uint16_t U16x16 __attribute__((vector_size(32)));
 typedef int8_t I8x32 __attribute__((vector_size(32)));
 typedef int32_t I32x8 __attribute__((vector_size(32)));
 typedef float F32x8 __attribute__((vector_size(32)));
@@ -43,6 +44,13 @@ LLAMERO_INLINE V load(const void* p) {
 template <class V>
 LLAMERO_INLINE void store(void* p, const V& v) {
     std::memcpy(p, &v, sizeof v);
+}
+
+// A field of every byte, moved to its place: right by `right` bits (left where negative), then only `mask`. Shifts by
+// pairs of bytes, which processors have; the mask must leave nothing that crossed over from the neighbour.
+LLAMERO_INLINE U8x32 field(U8x32 v, int right, uint8_t mask) {
+    const U16x16 pairs = (U16x16)v;
+    return (U8x32)(right < 0 ? pairs << uint16_t(-right) : pairs >> uint16_t(right)) & mask;
 }
 
 LLAMERO_INLINE F32x8 to_float(I32x8 v) { return __builtin_convertvector(v, F32x8); }
@@ -67,6 +75,12 @@ LLAMERO_INLINE uint32_t float_to_bits(float f) {
 }
 
 LLAMERO_INLINE float bfloat_to_float(uint16_t b) { return bits_to_float(uint32_t(b) << 16); }
+
+// Makes the compiler store v, so that its parts are loaded: broadcasting from memory is free, from a register it is not.
+template <class T>
+LLAMERO_INLINE void keep_in_memory(T& v) {
+    __asm__("" : "+m"(v));
+}
 
 // Fetch what a stream of weights will need, `ahead` bytes from p; past the end of a mapping it does nothing.
 LLAMERO_INLINE void prefetch(const void* p, uintptr_t ahead) {

@@ -73,6 +73,8 @@ LLAMERO_INLINE U8x32 lookup(const uint8_t (&table)[16], U8x32 index) {
 #endif
 }
 
+LLAMERO_INLINE F32x8 repeat(const float* p) { return F32x8{*p, *p, *p, *p, *p, *p, *p, *p}; }
+
 LLAMERO_INLINE F32x8 spread(const float* two) {
     const float a = two[0], b = two[1];
     return F32x8{a, a, a, a, b, b, b, b};
