@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 
@@ -41,32 +42,58 @@ def run(args: argparse.Namespace) -> int:
             note(f"{llama.name}, {size}, context {llama.context} of {llama.config.context} tokens; /help helps")
         if llama.chat_template.name == "plain":
             note("This model knows no chat format: it goes on where your words stop.")
-        _talk(session, terminal_lines(session.names) if at_terminal else plain_line, patient=at_terminal)
+        if not at_terminal:
+            _talk(session, plain_line, None)
+            return 0
+        with CtrlC() as ctrl_c:
+            _talk(session, terminal_lines(session.names), ctrl_c)
     return 0
 
 
-def _talk(session: Session, read_line: Callable[[str], str], patient: bool) -> None:
-    """Read and answer in turns. patient: the first Ctrl-C on an empty line only warns."""
-    warned = not patient
+class CtrlC:
+    """In a `with` block, Ctrl-C interrupts nothing by itself: it is noted here, and looked at after each token.
+
+    So it never strikes between an answer and the next prompt, however often it is pressed.
+    """
+
+    def __init__(self) -> None:
+        self.noted = False
+
+    def __enter__(self) -> CtrlC:
+        self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, *_: object) -> None:
+        self.noted = True
+
+
+def _talk(session: Session, read_line: Callable[[str], str], ctrl_c: CtrlC | None) -> None:
+    """Read and answer in turns. With `ctrl_c`, the first Ctrl-C on an empty line only warns."""
+    warned = False
     while True:
         try:
             text = read_message(read_line)
         except EOFError:
             return
         except KeyboardInterrupt:
+            if ctrl_c is None:
+                raise
             if warned:
                 return
             note("(Ctrl-C again, or Ctrl-D, leaves)")
             warned = True
             continue
-        warned = not patient
+        warned = False
         if text.strip() in ("/exit", "/quit"):
             return
         if text.strip():
-            _turn(session, text)
+            _turn(session, text, ctrl_c)
 
 
-def _turn(session: Session, text: str) -> None:
+def _turn(session: Session, text: str, ctrl_c: CtrlC | None) -> None:
     """One message of the user's: a command, or something to answer. Errors are told, and the talk goes on."""
     try:
         if text.strip() == "/regen":
@@ -76,30 +103,37 @@ def _turn(session: Session, text: str) -> None:
             return
         else:
             session.say(text)
-        _answer(session)
+        _answer(session, ctrl_c or CtrlC())
     except (LlameroError, OSError) as error:
         note(f"error: {' '.join(str(error).split())}")
 
 
-def _answer(session: Session) -> None:
+def _answer(session: Session, ctrl_c: CtrlC) -> None:
     """Write the answer as it comes; Ctrl-C ends it where it is."""
+    ctrl_c.noted = False
     try:
         with progress("reading", "tokens") as bar:
-            stream = session.answer(bar)
+
+            def tell(done: int, total: int) -> None:
+                if ctrl_c.noted:
+                    raise KeyboardInterrupt
+                bar(done, total)
+
+            stream = session.answer(tell)
             first = next(stream, "")
-    except BaseException as error:
+    except (LlameroError, OSError):
         session.take_back()
-        if isinstance(error, KeyboardInterrupt):
-            note("[stopped]")
-            return
         raise
+    except KeyboardInterrupt:
+        if not ctrl_c.noted:
+            raise
+        session.take_back()
+        note("[stopped before the answer; the question is forgotten]")
+        return
     with stream:
-        try:
-            write(first)
-            for piece in stream:
-                write(piece)
-        except KeyboardInterrupt:
-            pass
+        write(first)
+        while not ctrl_c.noted and (piece := next(stream, None)) is not None:
+            write(piece)
     write("\n")
     session.keep(stream)
     note(figures(stream.completion, session.llama.context))

@@ -25,14 +25,14 @@ def read_message(read_line: Callable[[str], str]) -> str:
     lines = [text]
     while lines[-1].endswith("\\"):
         lines[-1] = lines[-1].removesuffix("\\")
-        lines.append(read_line(". "))
+        lines.append(read_line("… "))
     return "\n".join(lines)
 
 
 def _quoted(first: str, read_line: Callable[[str], str]) -> str:
     lines = [first]
     while not lines[-1].rstrip().endswith(_QUOTES):
-        lines.append(read_line(". "))
+        lines.append(read_line("… "))
     lines[-1] = lines[-1].rstrip().removesuffix(_QUOTES)
     return "\n".join(lines).strip("\n")
 

@@ -30,7 +30,7 @@ examples:
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
     parser.add_argument("prompt", nargs="?", help="the text to continue; - reads it from standard input")
-    parser.add_argument("-f", "--file", metavar="FILE", help="read the prompt from a file; - is standard input")
+    parser.add_argument("-f", "--file", metavar="FILE", help="read the prompt from a file, less its last newline")
     parser.add_argument("--chat", action="store_true", help="answer as an assistant, in the model's chat format")
     parser.add_argument("--system", metavar="TEXT", help="with --chat: how the assistant is to behave")
     parser.add_argument("--special", action="store_true", help="read <|eot_id|> and its like in the prompt as tokens")
@@ -69,8 +69,15 @@ def _prompt(args: argparse.Namespace) -> str:
     if source is None and sys.stdin.isatty():
         raise SettingError("there is no prompt; give some words, -f FILE, or - to read standard input")
     if source is None or source == "-":
-        return sys.stdin.buffer.read().decode("utf-8", "replace")
-    return source if args.file is None else Path(source).read_text(encoding="utf-8", errors="replace")
+        return _without_last_newline(sys.stdin.buffer.read().decode("utf-8", "replace"))
+    if args.file is None:
+        return str(source)
+    return _without_last_newline(Path(source).read_text(encoding="utf-8", errors="replace"))
+
+
+def _without_last_newline(text: str) -> str:
+    """Editors and `echo` end a text with a newline that is no part of a prompt."""
+    return text.removesuffix("\n")
 
 
 def _start(llama: Llama, args: argparse.Namespace, prompt: str, options: dict[str, Any]) -> Stream:
