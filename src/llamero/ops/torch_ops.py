@@ -95,9 +95,7 @@ class TorchOps:
             batch = (x.view(len(lengths), lengths[0], -1, head_dim) for x in (q, k, v))
             return _attend(*batch).reshape(q.shape[0], -1)
         outputs = []
-        for span, one_q, one_k, one_v in zip(
-            step.spans, *(torch.split(x, lengths) for x in (q, k, v)), strict=True
-        ):
+        for span, one_q, one_k, one_v in zip(step.spans, *(torch.split(x, lengths) for x in (q, k, v)), strict=True):
             if step.store is not None:
                 one_k, one_v = _remember(step.store, layer, span, one_k, one_v)
             outputs.append(_attend(one_q[None], one_k[None], one_v[None])[0])
