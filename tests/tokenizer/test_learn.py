@@ -13,28 +13,8 @@ from llamero.tokenizer.from_gguf import define_gguf
 from llamero.tokenizer.learn import SPECIALS, learn
 from llamero.tokenizer.patterns import LLAMA3
 
-WORDS = [
-    "the",
-    "a",
-    "llama",
-    "mouse",
-    "ran",
-    "said",
-    "happy",
-    "found",
-    "saw",
-    "it's",
-    "don't",
-    "house,",
-    "river.",
-    "Mountain!",
-    "12345",
-    "2024",
-    "naïve",
-    "été",
-    "日本",
-    "🦙",
-]
+WORDS = ["the", "a", "llama", "mouse", "ran", "said", "happy", "found", "saw", "it's", "don't", "house,", "river."]
+WORDS += ["Mountain!", "12345", "2024", "naïve", "été", "日本", "🦙"]
 
 
 def texts(count=400):
