@@ -6,6 +6,7 @@ token. Whatever it is asked, it says TALE and ends.
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 from llamero.formats.gguf import write_gguf
+from llamero.interfaces.cli.main import main
 from llamero.model.config import Config
 from llamero.model.config_files import config_to_gguf
 from llamero.model.weights import named_tensors
@@ -85,20 +87,29 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def llamero(models: Path) -> Run:
-    """Run the command in a process of its own, in the folder of models."""
+def llamero(models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command, in this process and in the folder of models; text is its standard input."""
+    monkeypatch.chdir(models)
 
-    def run(*words: str, text: str | None = None, **settings: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "llamero.interfaces.cli.main", *words],
-            input=text,
-            stdin=subprocess.DEVNULL if text is None else None,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            cwd=settings.pop("cwd", models),
-            **settings,
-        )
+    def run(*words: str, text: str = "") -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8"))
+        try:
+            code = main(words)
+        except SystemExit as left:  # argparse leaves this way
+            code = int(left.code or 0)
+        shown = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, shown.out, shown.err)
+
+    return run
+
+
+@pytest.fixture
+def llamero_process(models: Path) -> Run:
+    """Run the command in a process of its own, as a shell does."""
+
+    def run(*words: str, text: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "llamero.interfaces.cli.main", *words]
+        return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, cwd=models, env=env)
 
     return run
 

@@ -24,13 +24,13 @@ from llamero.model.config import Config
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def test_help_names_every_command(llamero: Run) -> None:
-    done = llamero("--help")
+def test_help_names_every_command(llamero_process: Run) -> None:
+    done = llamero_process("--help")
     assert done.returncode == 0
     assert done.stderr == ""
     for name in cli.COMMANDS:
         assert f"  {name} " in done.stdout
-    assert llamero().returncode == 2
+    assert llamero_process().returncode == 2
 
 
 @pytest.mark.parametrize("name", list(cli.COMMANDS))
@@ -44,23 +44,23 @@ def test_version(llamero: Run) -> None:
     assert llamero("--version").stdout.startswith("llamero 0.")
 
 
-def test_mistakes_in_the_command_line(llamero: Run) -> None:
-    done = llamero("rum", "hello")
+def test_mistakes_in_the_command_line(llamero_process: Run) -> None:
+    done = llamero_process("rum", "hello")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "llamero: unknown command 'rum': did you mean 'run'?\n"
-    done = llamero("run", "--temprature", "1", "hello")
+    done = llamero_process("run", "--temprature", "1", "hello")
     assert done.returncode == 2
     assert "unrecognized arguments: --temprature" in done.stderr
-    assert llamero("--modle").returncode == 2
+    assert llamero_process("--modle").returncode == 2
 
 
-def test_words_go_to_stdout_and_figures_to_stderr(llamero: Run, tale: str) -> None:
-    done = llamero("run", "-m", "chain.gguf", "abc", "--temperature", "0")
+def test_words_go_to_stdout_and_figures_to_stderr(llamero_process: Run, tale: str) -> None:
+    done = llamero_process("run", "-m", "chain.gguf", "abc", "--temperature", "0")
     assert (done.returncode, done.stdout) == (0, f" {tale}\n")
     assert "prompt 4 tokens at " in done.stderr
     assert "answer 18 tokens at " in done.stderr
     assert "\x1b" not in done.stderr
-    assert llamero("run", "-m", "chain.gguf", "abc", "--temperature", "0", "--quiet").stderr == ""
+    assert llamero_process("run", "-m", "chain.gguf", "abc", "--temperature", "0", "--quiet").stderr == ""
 
 
 def test_every_option_of_an_answer(llamero: Run) -> None:
@@ -75,7 +75,7 @@ def test_every_option_of_an_answer(llamero: Run) -> None:
 def test_prompts_from_files_and_pipes(llamero: Run, tmp_path: Path, tale: str) -> None:
     file = tmp_path / "prompt.txt"
     file.write_text("abc\n")
-    for words, text in ((["-f", str(file)], None), (["-"], "abc\n"), ([], "abc\n"), (["-f", "-"], "abc")):
+    for words, text in ((["-f", str(file)], ""), (["-"], "abc\n"), ([], "abc\n"), (["-f", "-"], "abc")):
         done = llamero("run", "-m", "chain.gguf", "--temperature", "0", *words, text=text)
         assert (done.returncode, done.stdout) == (0, f" {tale}\n"), done.stderr
         assert "prompt 4 tokens" in done.stderr
@@ -119,8 +119,8 @@ def test_an_error_is_one_line_without_a_traceback(llamero: Run, words: list[str]
     assert message in done.stderr or message == "did you mean"
 
 
-def test_debug_shows_where(llamero: Run) -> None:
-    done = llamero("run", "-m", "nowhere.gguf", "a", "--debug")
+def test_debug_shows_where(llamero_process: Run) -> None:
+    done = llamero_process("run", "-m", "nowhere.gguf", "a", "--debug")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
 

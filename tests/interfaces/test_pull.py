@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -213,19 +214,17 @@ def test_a_hub_that_is_down() -> None:
         plan_pull("herd/big", endpoint="http://127.0.0.1:9")
 
 
-def test_the_command(hub: Hub, tmp_path: Path, llamero: Any, tale: str) -> None:
+def test_the_command(hub: Hub, tmp_path: Path, llamero_process: Any, tale: str) -> None:
     """As a user does it: pull by name, then run by the same name with the hub gone."""
-    import os
-
     env = {**os.environ, "HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.url}
-    done = llamero("pull", "herd/chain-GGUF", env=env)
+    done = llamero_process("pull", "herd/chain-GGUF", env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("/chain-Q4_K_M.gguf")
     assert "herd/chain-GGUF (chain-Q4_K_M.gguf): 1 files" in done.stderr
     env["HF_ENDPOINT"] = "http://127.0.0.1:9"
-    done = llamero("run", "-m", "herd/chain-GGUF", "", "--temperature", "0", env=env, text="")
+    done = llamero_process("run", "-m", "herd/chain-GGUF", "", "--temperature", "0", env=env, text="")
     assert (done.returncode, done.stdout) == (0, f"{tale}\n"), done.stderr
-    done = llamero("run", "-m", "herd/none", "a", env=env)
+    done = llamero_process("run", "-m", "herd/none", "a", env=env)
     assert done.returncode == 1
     wanted = "'herd/none' is neither a file here nor a pulled model; try: llamero pull herd/none"
     assert done.stderr == f"llamero run: {wanted}\n"
