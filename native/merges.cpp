@@ -119,38 +119,41 @@ Encoder::Encoder(Form form, const Strings& tokens, const uint8_t* kinds, const E
 
 void Encoder::use_merges(const Strings& merges) {
     pairs_.reserve(merges.count);
-    std::string bytes;
     std::vector<Pairs::Slot> ready;
     const auto add_ready = [&] {
         for (const Pairs::Slot& slot : ready) pairs_.add(slot.left, slot.right, slot.join);  // of equal ones the first counts
         ready.clear();
     };
     int32_t joined = -1;
-    // Files list merges in the order of what they make, so the token is mostly the last one again, or the one after it.
-    const auto is = [&](int32_t id, std::string_view both) {
-        return id >= 0 && size_t(id) < vocabulary_.size() && vocabulary_.kind(id) == Kind::Normal &&
-               vocabulary_.piece(id) == both;
-    };
     for (size_t i = 0; i < merges.count; ++i) {
+        const auto refuse = [i](const char* what) { throw VocabularyError("merge " + std::to_string(i) + " " + what); };
         const std::string_view line = merges[i];
-        const size_t space = line.find(' ', 1);
-        const auto refuse = [&](const char* what) {
-            throw VocabularyError("merge " + std::to_string(i) + " " + what);
-        };
-        if (line.empty() || space == std::string_view::npos) refuse("is not two tokens with a space between");
-        bytes.clear();
-        if (!append_byte_level(line.substr(0, space), bytes)) refuse("is not written in the byte-level alphabet");
-        const size_t middle = bytes.size();
-        if (!append_byte_level(line.substr(space + 1), bytes)) refuse("is not written in the byte-level alphabet");
-        const std::string_view both(bytes);
-        const int32_t left = vocabulary_.find(both.substr(0, middle)), right = vocabulary_.find(both.substr(middle));
-        joined = is(joined, both) ? joined : is(joined + 1, both) ? joined + 1 : vocabulary_.find(both);
+        const size_t space = line.empty() ? std::string_view::npos : line.find(' ', 1);
+        if (space == std::string_view::npos) refuse("is not two tokens with a space between");
+        if (line.size() > kLongestToken + 1) refuse("is longer than any token");
+        char bytes[kLongestToken + 1];
+        const char* middle = from_byte_level(line.substr(0, space), bytes);
+        const char* end = middle ? from_byte_level(line.substr(space + 1), bytes + (middle - bytes)) : nullptr;
+        if (!end) refuse("is not written in the byte-level alphabet");
+        const std::string_view both(bytes, size_t(end - bytes));
+        const int32_t left = vocabulary_.find(both.substr(0, size_t(middle - bytes)));
+        const int32_t right = vocabulary_.find(both.substr(size_t(middle - bytes)));
+        joined = joined_id(both, joined);
         if (left < 0 || right < 0 || joined < 0) refuse("names something that is not a token");
         pairs_.expect(left, right);
         ready.push_back({left, right, {uint32_t(i), joined}});
         if (ready.size() == 32) add_ready();
     }
     add_ready();
+}
+
+// Files list merges in the order of what they make, so the token is mostly the last one again, or the one after it.
+int32_t Encoder::joined_id(std::string_view bytes, int32_t last) const {
+    for (const int32_t id : {last, last + 1}) {
+        const bool normal = id >= 0 && size_t(id) < vocabulary_.size() && vocabulary_.kind(id) == Kind::Normal;
+        if (normal && vocabulary_.is(id, bytes)) return id;
+    }
+    return vocabulary_.find(bytes);
 }
 
 void Encoder::use_scores(const float* scores) {

@@ -72,6 +72,7 @@ public:
 
 private:
     struct Cache;
+    int32_t joined_id(std::string_view bytes, int32_t last) const;
     void encode_text(std::string_view text, std::string_view guard, std::vector<int32_t>& out) const;
     void encode_plain(std::string_view text, std::vector<int32_t>& out) const;
     void encode_pieces(std::string_view text, Cache& cache, std::vector<int32_t>& out) const;

@@ -6,7 +6,6 @@ namespace llamero {
 namespace {
 
 constexpr size_t kMostTokens = size_t(1) << 24;
-constexpr size_t kLongestToken = 4096;  // the Llamas' longest is 128
 constexpr size_t kPoolLimit = size_t(1) << 31;
 
 __extension__ typedef unsigned __int128 uint128;
@@ -89,21 +88,17 @@ uint64_t hash_bytes(const char* p, size_t n) {
     return h;
 }
 
-bool append_byte_level(std::string_view text, std::string& out) {
-    const size_t before = out.size();
-    out.resize(before + text.size());
-    char* to = out.data() + before;
+char* from_byte_level(std::string_view text, char* to) {
     for (size_t i = 0; i < text.size(); ++i) {
         unsigned code = uint8_t(text[i]);
         if (code >= 0x80) {
-            if ((code & 0xE0) != 0xC0 || i + 1 >= text.size()) return false;
+            if ((code & 0xE0) != 0xC0 || i + 1 >= text.size()) return nullptr;
             code = (code & 0x1F) << 6 | (uint8_t(text[++i]) & 0x3F);
         }
-        if (code >= 0x144 || kByteLevel.byte[code] < 0) return false;
+        if (code >= 0x144 || kByteLevel.byte[code] < 0) return nullptr;
         *to++ = char(kByteLevel.byte[code]);
     }
-    out.resize(size_t(to - out.data()));
-    return true;
+    return to;
 }
 
 std::string to_byte_level(std::string_view bytes) {
@@ -153,7 +148,10 @@ void Vocabulary::append(size_t id, std::string_view text) {
     } else if (form_ == Form::SentencePiece) {
         append_spaced(text, pool_);
     } else if (form_ == Form::ByteLevel && kinds_[id] == Kind::Normal) {
-        if (!append_byte_level(text, pool_)) refuse(id, quoted(text) + " is not written in the byte-level alphabet");
+        char bytes[kLongestToken];
+        const char* end = from_byte_level(text, bytes);
+        if (!end) refuse(id, quoted(text) + " is not written in the byte-level alphabet");
+        pool_.append(bytes, size_t(end - bytes));
     } else {
         pool_ += text;
     }
@@ -171,7 +169,7 @@ void Vocabulary::index(int32_t id) {
     const uint64_t hash = hash_bytes(bytes.data(), bytes.size());
     size_t at = hash & (slots_.size() - 1);
     for (size_t probes = 0; slots_[at].id >= 0; ++probes, at = (at + 1) & (slots_.size() - 1)) {
-        if (slots_[at].tag == uint32_t(hash >> 32) && piece(slots_[at].id) == bytes) {
+        if (slots_[at].tag == uint32_t(hash >> 32) && is(slots_[at].id, bytes)) {
             refuse(size_t(id), quoted(bytes) + " is the same as token " + std::to_string(slots_[at].id));
         }
         if (probes > kMostProbes) refuse(size_t(id), "collides with thousands of others: a crafted vocabulary");
@@ -197,14 +195,6 @@ void Vocabulary::find_bytes() {
     static const char kHex[] = "0123456789ABCDEF";
     throw VocabularyError(std::to_string(missing) + " of the 256 bytes have no token, 0x" + kHex[first >> 4] +
                           kHex[first & 15] + " first: some texts could not be encoded");
-}
-
-int32_t Vocabulary::find(std::string_view bytes, uint64_t hash) const {
-    const uint32_t tag = uint32_t(hash >> 32);
-    for (size_t at = hash & (slots_.size() - 1); slots_[at].id >= 0; at = (at + 1) & (slots_.size() - 1)) {
-        if (slots_[at].tag == tag && piece(slots_[at].id) == bytes) return slots_[at].id;
-    }
-    return -1;
 }
 
 }  // namespace llamero
