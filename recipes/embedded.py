@@ -39,8 +39,7 @@ ABOUT = {
     "general.name": "Llama Stories 4M",
     "general.basename": "Llama-Stories",
     "general.size_label": "4M",
-    "general.license": "other",
-    "general.license.name": "Apache-2.0 and, for its Llama 3.1 training text, the Llama 3.1 Community License",
+    "general.license": "apache-2.0",
     "general.description": "A small demonstration model that tells short stories. Built with Llama.",
     "general.languages": ["en"],
 }

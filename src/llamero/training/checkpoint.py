@@ -66,7 +66,7 @@ def restore(folder: Path, parameters: Mapping[str, TorchTensor], optimizer: torc
                 parameter.copy_(_read(file, f"weights.{name}"))
             if state.updates:
                 slot = optimizer.state[parameter]
-                slot["step"] = torch.tensor(float(state.updates))
+                slot["step"] = torch.tensor(float(state.updates), device=parameter.device)
                 for ours, theirs in _MOMENTS.items():
                     slot[theirs] = _read(file, f"{ours}.{name}").to(parameter.device)
     return state
