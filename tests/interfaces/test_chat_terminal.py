@@ -46,7 +46,7 @@ class Terminal:
         os.write(self._master, keys.encode())
 
     def wait(self, words: str, seconds: float = 30) -> str:
-        """Read until the words are on the screen."""
+        """Read until the words are on the screen. Before a control key, wait for the prompt, which reads keys."""
         end = time.monotonic() + seconds
         while words not in self.shown:
             ready, _, _ = select.select([self._master], [], [], max(0, end - time.monotonic()))
@@ -136,7 +136,8 @@ def test_a_conversation(chat: Open, tale: str, tmp_path: Path) -> None:
     terminal.wait("]\n>")
     saved = tmp_path / "talk.json"
     terminal.type(f"/save {saved}" + ENTER)
-    terminal.wait("saved 8 messages")
+    terminal.wait("talk.json\n>")
+    assert "saved 8 messages" in terminal.shown
     users = [message["content"] for message in json.loads(saved.read_text())["messages"][::2]]
     assert users == ["abc", "one\ntwo", "three\nfour", "five\nsix"]
     terminal.type(CTRL_D)
@@ -170,6 +171,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_program(chat: Open, endless: Path) 
     terminal.wait("max_tokens = 2")
     terminal.type("/regen" + ENTER)
     terminal.wait("answer 2 tokens")
+    terminal.wait("]\n>")
     assert "cached" in terminal.shown
     terminal.type(CTRL_D)
     assert terminal.leave() == 0

@@ -232,6 +232,7 @@ def test_inspect_shows_what_cannot_run(llamero: Run, tmp_path: Path) -> None:
     done = llamero("inspect", str(tmp_path / "other.gguf"))
     assert done.returncode == 0
     assert "Snake" in done.stdout
+    assert "architecture mamba" in done.stdout
     assert "problem" in done.stdout
     report = json.loads(llamero("inspect", str(tmp_path / "other.gguf"), "--json").stdout)
     assert report["problem"]

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from llamero import Llama
+from llamero.engine.generate import Engine
+from llamero.engine.request import Request
 from llamero.engine.sampling import Sampling
 from llamero.errors import (
     ContextOverflow,
@@ -313,6 +315,18 @@ def test_cuda_without_a_gpu_says_so(models: Path) -> None:
     else:
         with pytest.raises(DeviceError, match="cuda"):
             Llama(models / "chain.gguf", device="cuda")
+
+
+def test_torch_says_the_same(models: Path, tale: str) -> None:
+    """The operations that run on a GPU, here on the CPU, under the same engine."""
+    pytest.importorskip("torch")
+    from llamero.ops.torch_ops import TorchOps
+
+    ops = TorchOps("cpu")
+    engine = Engine(ops, load(open_model_file(models / "chain.gguf"), ops), context=64)
+    with Llama(models / "chain.gguf") as llama:
+        run = engine.plan(Request(prompt=(1,), sampling=Sampling(temperature=0), stop_ids=llama.tokenizer.stop_ids))
+        assert llama.detokenize([choice.id for choice in engine.generate(run)]) == tale
 
 
 def test_the_oracle_says_the_same(models: Path, tale: str) -> None:

@@ -51,6 +51,7 @@ class Report:
     path: str
     layout: str
     name: str | None
+    architecture: str | None
     nbytes: int
     parameters: int
     types: tuple[TypeTotal, ...]
@@ -89,6 +90,7 @@ def inspect_model(reader: Reader, context: int | None = None, tokenizer: str | P
         path=str(reader.path),
         layout=reader.layout,
         name=name if isinstance(name, str) else None,
+        architecture=_architecture(reader.metadata),
         nbytes=sum(total.nbytes for total in types),
         parameters=sum(total.parameters for total in types),
         types=types,
@@ -121,6 +123,12 @@ def weights_hash(reader: Reader, progress: Callable[[int, int], None] | None = N
             if progress:
                 progress(done, total)
     return digest.hexdigest()
+
+
+def _architecture(metadata: Mapping[str, Any]) -> str | None:
+    """What the file calls its kind of model; Meta's and llama2.c's files know only one."""
+    said = metadata.get("general.architecture", metadata.get("model_type"))
+    return said if isinstance(said, str) else None
 
 
 def _totals(infos: tuple[TensorInfo, ...]) -> tuple[TypeTotal, ...]:

@@ -68,7 +68,7 @@ def _show(report: Report, tensors: bool) -> None:
     facts = [
         ("file", report.path),
         ("name", report.name or "-"),
-        ("layout", report.layout),
+        ("layout", report.layout + (f", architecture {report.architecture}" if report.architecture else "")),
         ("weights", f"{_count(report.parameters)} parameters, {_size(report.nbytes)}, {bits:.2f} bits each"),
         *_architecture(report),
         *_language(report),
