@@ -188,6 +188,7 @@ def test_chat_goes_on_after_an_error(llamero: Run, tale: str) -> None:
     done = llamero("chat", "-m", "chatty.gguf", "--temperature", "0", text="x" * 300 + "\nabc\n")
     assert (done.returncode, done.stdout) == (0, f"{tale}\n")
     assert "error: the prompt has" in done.stderr
+    assert "/set overflow truncate" in done.stderr
 
 
 def test_chat_without_a_format_says_so(llamero: Run, tale: str) -> None:

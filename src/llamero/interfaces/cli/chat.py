@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from llamero.errors import LlameroError
+from llamero.errors import ContextOverflow, LlameroError
 from llamero.interfaces.cli.keyboard import plain_line, read_message, terminal_lines
 from llamero.interfaces.cli.options import add_answer_options, add_model_options, answer_options, load
 from llamero.interfaces.cli.progress import progress
@@ -104,6 +104,9 @@ def _turn(session: Session, text: str, ctrl_c: CtrlC | None) -> None:
         else:
             session.say(text)
         _answer(session, ctrl_c or CtrlC())
+    except ContextOverflow as error:
+        note(f"error: {error}")
+        note("/set overflow truncate leaves out the oldest messages from now on; /clear begins a new conversation")
     except (LlameroError, OSError) as error:
         note(f"error: {' '.join(str(error).split())}")
 
