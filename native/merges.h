@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "matcher.h"
+#include "pairs.h"
 #include "split.h"
 #include "vocabulary.h"
 
@@ -21,33 +22,6 @@ struct EncoderOptions {
     bool collapse = false;            // SentencePiece: strip spaces at both ends and join runs of them
     int32_t bos = -1;                 // SentencePiece: text after this token starts anew, with its own prefix
     int32_t unknown = -1;             // SentencePiece without byte tokens: what a strange character becomes
-};
-
-// What joining two neighbours makes; a lower rank is joined first. kNever: they do not join.
-struct Join {
-    uint32_t rank;
-    int32_t id;
-};
-constexpr uint32_t kNever = UINT32_MAX;
-
-// (left id, right id) -> Join, by open addressing.
-class Pairs {
-public:
-    void reserve(size_t count);
-    // False where the pair is there already.
-    bool add(int32_t left, int32_t right, Join join);
-    Join find(int32_t left, int32_t right) const;
-    // Starts fetching the memory that `add` will touch: a table of megabytes is filled in no order.
-    void expect(int32_t left, int32_t right) const { __builtin_prefetch(&slots_[start(left, right)], 1); }
-    struct Slot {
-        int32_t left = -1, right = -1;
-        Join join{kNever, -1};
-    };
-    const std::vector<Slot>& slots() const { return slots_; }
-
-private:
-    size_t start(int32_t left, int32_t right) const;
-    std::vector<Slot> slots_ = std::vector<Slot>(64);  // a power of two of them; left < 0: free
 };
 
 class Encoder {
