@@ -255,7 +255,5 @@ NB_MODULE(_native, m) {
     m.def("usable_cores", &usable_cores, "Processor cores that this process may use.");
     bind_memory(m);
     bind_machine(m);
-#ifndef LLAMERO_NO_TOKENIZER
     bind_tokenizer(m);
-#endif
 }

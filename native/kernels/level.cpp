@@ -1,4 +1,4 @@
-// The table of one instruction-set level.
+// The table of one instruction-set level. Called only where the level runs: even this file is compiled with its flags.
 #include "kernels.h"
 
 #define LLAMERO_STRING_(x) #x
@@ -8,16 +8,7 @@ namespace llamero {
 namespace LLAMERO_LEVEL {
 
 const Kernels& kernels() {
-    static const Kernels table = [] {
-        Kernels k{};
-        k.level = LLAMERO_STRING(LLAMERO_LEVEL);
-#ifndef LLAMERO_NO_PRODUCTS
-        k.products = products();
-#endif
-        k.rowwise = rowwise();
-        k.attention = attention();
-        return k;
-    }();
+    static const Kernels table{LLAMERO_STRING(LLAMERO_LEVEL), products(), rowwise(), attention()};
     return table;
 }
 
