@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from llamero.errors import SettingError
 from llamero.formats.open import open_model_file
 from llamero.formats.tensor import Reader
 from llamero.interfaces.cli.progress import progress
@@ -38,8 +39,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Describe a model."""
     if args.context is not None and args.context < 1:
-        from llamero.errors import SettingError
-
         raise SettingError(f"context must be a whole number of at least 1, got {args.context}")
     reader = open_model_file(find_model(args.model))
     try:
