@@ -64,14 +64,13 @@ LLAMERO_INLINE void dot_stretch(const typename C::Block* blocks, const Int8Block
 // y[i * ldy + j] for N rows i of activations and weight rows [begin, end).
 template <class C, int N>
 void dot_rows(const Matrix& w, const void* prepared, int64_t first, float* y, int64_t ldy, int64_t begin, int64_t end) {
-    constexpr uintptr_t ahead = 4096;  // bytes
     for (int64_t j = begin; j < end; ++j) {
         const uint8_t* p = w.data + j * w.row_bytes;
         const Int8Block* x[N];
         Sums sums[N];
         for (int r = 0; r < N; ++r) x[r] = Int8Row::at(prepared, first + r, w.k);
         for (int64_t at = 0; at < w.k; at += 256, p += stretch_bytes<C>) {
-            for (uintptr_t line = 0; line < stretch_bytes<C>; line += 64) prefetch(p, ahead + line);
+            prefetch_stream(p, stretch_bytes<C>);
             dot_stretch<C>(Stretch<C>(p, w.k - at), x, sums);
             for (int r = 0; r < N; ++r) ++x[r];
         }

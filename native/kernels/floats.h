@@ -71,7 +71,6 @@ void float_dot_rows(const Matrix& w, const void* prepared, int64_t first, float*
                     int64_t end) {
     using Value = typename V::Value;
     constexpr int chains = N > 2 ? 2 : 4;  // sums that do not wait for each other
-    constexpr uintptr_t ahead = 4096;      // bytes
     const float* x = static_cast<const float*>(prepared) + first * FloatRows::stride(w.k);
     for (int64_t j = begin; j < end; ++j) {
         const Value* p = reinterpret_cast<const Value*>(w.data + j * w.row_bytes);
@@ -85,7 +84,7 @@ void float_dot_rows(const Matrix& w, const void* prepared, int64_t first, float*
         };
         int64_t at = 0;
         for (; at + chains * lanes <= w.k; at += chains * lanes) {
-            for (uintptr_t line = 0; line < chains * lanes * sizeof(Value); line += 64) prefetch(p + at, ahead + line);
+            prefetch_stream(p + at, chains * lanes * sizeof(Value));
             LLAMERO_UNROLL
             for (int c = 0; c < chains; ++c) add(V::load(p + at + c * lanes), at + c * lanes, c);
         }

@@ -82,9 +82,17 @@ LLAMERO_INLINE void keep_in_memory(T& v) {
     __asm__("" : "+m"(v));
 }
 
-// Fetch what a stream of weights will need, `ahead` bytes from p; past the end of a mapping it does nothing.
+// Fetch the line `ahead` bytes from p; where there is none it does nothing.
 LLAMERO_INLINE void prefetch(const void* p, uintptr_t ahead) {
     __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + ahead));
+}
+
+// Fetch what a stream will need after [p, p + bytes): early to the second-level cache, and later to the first.
+LLAMERO_INLINE void prefetch_stream(const void* p, uintptr_t bytes) {
+    for (uintptr_t line = 0; line < bytes; line += 64) {
+        __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + 8192 + line), 0, 2);
+        prefetch(p, 1024 + line);
+    }
 }
 
 }  // namespace
