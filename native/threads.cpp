@@ -71,12 +71,15 @@ void Pool::run(int64_t chunks, Body body, const void* context) {
         for (int64_t chunk = 0; chunk < chunks; ++chunk) body(context, 0, chunk);
         return;
     }
-    // All chunks of the last job are claimed and done, so nobody can act on these until the ticket moves on.
-    job_.chunks.store(chunks, std::memory_order_relaxed);
-    job_.body.store(body, std::memory_order_relaxed);
-    job_.context.store(context, std::memory_order_relaxed);
+    // All chunks of the last job are done, but a worker that came too late for any may still be about to claim one more
+    // of it. Its ticket is spoilt first: whoever then sees a field of the new job fails to claim with the old ticket.
+    const uint64_t last = ticket_.value.load(std::memory_order_relaxed) >> JOB_SHIFT;
+    ticket_.value.store(last << JOB_SHIFT | CHUNK_MASK, std::memory_order_seq_cst);
+    job_.chunks.store(chunks, std::memory_order_release);
+    job_.body.store(body, std::memory_order_release);
+    job_.context.store(context, std::memory_order_release);
     done_.chunks.store(0, std::memory_order_relaxed);
-    const uint64_t job = (ticket_.value.load(std::memory_order_relaxed) >> JOB_SHIFT) + 1;
+    const uint64_t job = last + 1;
     ticket_.value.store(job << JOB_SHIFT, std::memory_order_seq_cst);
     wake(chunks - 1);
     claim(0, job & CHUNK_MASK);
@@ -94,12 +97,11 @@ void Pool::claim(int thread, uint64_t job) {
     int64_t mine = 0;
     uint64_t ticket = ticket_.value.load(std::memory_order_acquire);
     for (;;) {
-        const int64_t chunks = job_.chunks.load(std::memory_order_relaxed);
-        const Body body = job_.body.load(std::memory_order_relaxed);
-        const void* context = job_.context.load(std::memory_order_relaxed);
+        const int64_t chunks = job_.chunks.load(std::memory_order_acquire);
+        const Body body = job_.body.load(std::memory_order_acquire);
+        const void* context = job_.context.load(std::memory_order_acquire);
         const int64_t chunk = static_cast<int64_t>(ticket & CHUNK_MASK);
-        // Success below proves that the job just read is the ticket's own: its fields change only after its last
-        // chunk is done, and this chunk was not even claimed.
+        // Success below proves that the job just read is the ticket's own: its ticket is spoilt before its fields change.
         if (ticket >> JOB_SHIFT != job || chunk >= chunks) break;
         if (ticket_.value.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
             body(context, thread, chunk);
