@@ -33,16 +33,21 @@ class _Keys:
         return value
 
 
-def config_from_gguf(metadata: Mapping[str, Any], *, vocab: int, tied: bool) -> Config:
-    """Read the blueprint from GGUF metadata; `vocab` and `tied` are told by the tensors themselves.
-
-    Raises UnsupportedError for another architecture or RoPE scaling, ConfigError for a missing or absurd key.
-    """
+def check_architecture(metadata: Mapping[str, Any]) -> None:
+    """Raise UnsupportedError, naming it, for a GGUF of another architecture than a dense Llama's."""
     arch = metadata.get("general.architecture")
     if arch != "llama":
         raise UnsupportedError(f"GGUF architecture {arch!r} is not one that llamero runs; it runs 'llama'")
     if metadata.get("llama.expert_count"):
         raise UnsupportedError("this GGUF holds a mixture of experts (llama.expert_count), which llamero does not run")
+
+
+def config_from_gguf(metadata: Mapping[str, Any], *, vocab: int, tied: bool) -> Config:
+    """Read the blueprint from GGUF metadata; `vocab` and `tied` are told by the tensors themselves.
+
+    Raises UnsupportedError for another architecture or RoPE scaling, ConfigError for a missing or absurd key.
+    """
+    check_architecture(metadata)
     keys = _Keys(metadata, "GGUF metadata")
     dim, heads = keys.get("llama.embedding_length", int), keys.get("llama.attention.head_count", int)
     kv_heads = keys.get("llama.attention.head_count_kv", int, heads)

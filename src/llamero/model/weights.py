@@ -18,7 +18,7 @@ from llamero.errors import UnsupportedError, WeightsError
 from llamero.formats.blocks import F32
 from llamero.formats.tensor import Layout, Reader, Tensor, TensorInfo
 from llamero.model.config import Config, RopeScaling
-from llamero.model.config_files import config_from_gguf, config_from_hf, config_from_meta
+from llamero.model.config_files import check_architecture, config_from_gguf, config_from_hf, config_from_meta
 from llamero.ops.protocol import Ops, W
 
 # ours                        Meta                                   Hugging Face                                   GGUF
@@ -96,6 +96,8 @@ def file_name(ours: str, layout: Layout) -> str:
 def config_of(reader: Reader) -> Config:
     """The blueprint that a file describes, with what its tensors tell (vocabulary, tied output, scaling)."""
     infos, layout = reader.tensors, reader.layout
+    if layout == "gguf":
+        check_architecture(reader.metadata)  # before the tensors: another architecture names them otherwise
     embedding = _info(reader, file_name("embedding", layout))
     tied = file_name("output", layout) not in infos
     if layout == "hf":
