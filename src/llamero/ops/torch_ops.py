@@ -43,17 +43,21 @@ class TorchStep:
 
 
 class TorchOps:
-    """Ops over torch tensors on one device; a weight is a tensor of any floating type."""
+    """Ops over torch tensors on one device; a weight is a tensor of any floating type.
+
+    dtype: None is bfloat16 on a GPU, whose memory it halves, and float32 on a CPU. Raises DeviceError for a device that
+    is not here.
+    """
 
     name = "torch"
 
-    def __init__(self, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, device: str = "cpu", dtype: torch.dtype | None = None) -> None:
         try:
             self.device = torch.device(device)
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
             raise DeviceError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
-        self.dtype = dtype
+        self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.bfloat16)
 
     def weight(self, tensor: Tensor) -> TorchTensor:
         array = torch.from_numpy(tensor.decode())
