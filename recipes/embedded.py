@@ -47,6 +47,7 @@ TALKS = Path(__file__).with_name("embedded_talk.txt")
 EPOCHS = 2  # told differently each time
 CONVERSATIONS = 5000  # of small talk alone, per epoch
 SEED = 1
+CHANGES = ("schedule.steps", "schedule.decay", "constants.kind")  # what a run that goes on may change
 
 
 def main() -> None:
@@ -62,9 +63,9 @@ def main() -> None:
     objective = NextToken(TorchOps(), weights(CONFIG, parameters))
     batches = Batches(Tokens.of(ids), context=CONFIG.context, sequences=4, seed=SEED)
     schedule = Plateau(options.rate, options.steps, warmup=100, decay=options.steps // 4)
-    settings = Settings(schedule, Constants(epsilon=1e-8), micro=4, save_every=200)
-    run = Run(parameters, objective, batches, settings, options.out, changed=("schedule.steps", "schedule.decay"))
-    run.train(Diary(options.out, lambda: measure(objective, kept, tokenizer)))
+    settings = Settings(schedule, Constants(epsilon=1e-8, kind=options.optimizer), micro=4, save_every=200)
+    run = Run(parameters, objective, batches, settings, options.out, changed=CHANGES)
+    run.train(Diary(options.out, lambda: measure(objective, kept, tokenizer)), until=options.until)
     export(options.out / "llama-stories.gguf", CONFIG, arrays(parameters), tokenizer.to_gguf() | ABOUT, Q8_0)
     print(f"wrote {options.out / 'llama-stories.gguf'}; held-out loss: {measure(objective, kept, tokenizer)}")
 
@@ -133,6 +134,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/text_en"), help="folder of the texts")
     parser.add_argument("--out", type=Path, default=Path("runs/embedded"), help="folder of the run")
     parser.add_argument("--steps", type=int, default=3000, help="of 2048 tokens each")
+    parser.add_argument("--until", type=int, help="stop at this step; the same command without it goes on")
+    parser.add_argument("--optimizer", default="muon", choices=("adamw", "muon"))
     parser.add_argument("--rate", type=float, default=2e-3, help="peak learning rate")
     parser.add_argument("--threads", type=int, default=2)
     return parser.parse_args()

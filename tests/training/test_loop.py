@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -31,9 +32,10 @@ def values(run):
     return np.concatenate([value.ravel() for value in arrays(run.parameters).values()])
 
 
-def test_it_learns_what_there_is_to_learn(config, tokens):
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_it_learns_what_there_is_to_learn(config, tokens, kind):
     reports = []
-    run = run_of(config, tokens, steps=150, constants=Constants(epsilon=1e-8, decay=0.01))
+    run = run_of(config, tokens, steps=150, constants=Constants(epsilon=1e-8, decay=0.01, kind=kind))
     run.train(reports.append)
     assert [report.step for report in reports] == list(range(1, 151))
     assert reports[0].loss == pytest.approx(math.log(97), abs=0.05)
@@ -64,6 +66,22 @@ def test_a_stopped_run_goes_on_exactly(config, tokens, tmp_path):
     last.train(lambda report: again.update({report.step: report.loss}))
     assert again == {step: losses[step] for step in range(6, 13)}
     np.testing.assert_array_equal(values(last), values(straight))
+
+
+def test_a_run_may_go_on_with_muon(config, tokens, tmp_path):
+    run_of(config, tokens, tmp_path).train(until=4)
+    muon = Constants(kind="muon")
+    with pytest.raises(SettingError, match=r"constants\.kind 'adamw', and 'muon'"):
+        run_of(config, tokens, tmp_path, constants=muon)
+    first = run_of(config, tokens, tmp_path, constants=muon, changed=["constants.kind"])
+    first.train(until=7)
+    straight = values(first)
+    shutil.rmtree(tmp_path)
+    run_of(config, tokens, tmp_path).train(until=4)
+    run_of(config, tokens, tmp_path, constants=muon, changed=["constants.kind"]).train(until=5)
+    again = run_of(config, tokens, tmp_path, constants=muon)
+    again.train(until=7)
+    np.testing.assert_array_equal(values(again), straight)
 
 
 def test_saving_by_the_way_loses_only_the_steps_since(config, tokens, tmp_path):

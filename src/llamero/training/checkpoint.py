@@ -50,26 +50,35 @@ def save(folder: Path, state: State, parameters: Mapping[str, TorchTensor], opti
 def restore(folder: Path, parameters: Mapping[str, TorchTensor], optimizer: torch.optim.Optimizer) -> State:
     """Read the checkpoint into the parameters and the optimiser, in place.
 
+    A run that changed its optimiser takes the moments along that both keep; others begin at zero.
     Raises FormatError for a broken file or one of another model; then nothing was changed.
     """
     path = folder / _FILE
     with closing(Safetensors.open(path)) as file:
         state = _state(file)
-        kinds = ["weights", *(_MOMENTS if state.updates else ())]
-        wanted = {f"{kind}.{name}": tuple(value.shape) for kind in kinds for name, value in parameters.items()}
-        found = {name: info.shape for name, info in file.tensors.items()}
-        if found != wanted:
-            odd = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-            raise FormatError(f"{path}: is of another model: {len(odd)} tensors differ, such as {odd[0]}")
+        _check_model(file, parameters)
         for name, parameter in parameters.items():
             with torch.no_grad():
                 parameter.copy_(_read(file, f"weights.{name}"))
-            if state.updates:
-                slot = optimizer.state[parameter]
-                slot["step"] = torch.tensor(float(state.updates), device=parameter.device)
-                for ours, theirs in _MOMENTS.items():
-                    slot[theirs] = _read(file, f"{ours}.{name}").to(parameter.device)
+            slot = optimizer.state[parameter]
+            slot["step"] = torch.tensor(float(state.updates), device=parameter.device)
+            for ours, theirs in _MOMENTS.items():
+                kept = f"{ours}.{name}" in file.tensors
+                slot[theirs] = (
+                    _read(file, f"{ours}.{name}").to(parameter.device) if kept else torch.zeros_like(parameter)
+                )
     return state
+
+
+def _check_model(file: Safetensors, parameters: Mapping[str, TorchTensor]) -> None:
+    """Refuse a file whose weights, or moments where it has them, are not shaped as the parameters."""
+    wanted = {f"weights.{name}": tuple(value.shape) for name, value in parameters.items()}
+    moments = {f"{kind}.{name}": tuple(value.shape) for kind in _MOMENTS for name, value in parameters.items()}
+    found = {name: info.shape for name, info in file.tensors.items()}
+    known = wanted | {name: shape for name, shape in moments.items() if name in found}
+    if found != known:
+        odd = sorted(name for name in known.keys() | found.keys() if known.get(name) != found.get(name))
+        raise FormatError(f"{file.path}: is of another model: {len(odd)} tensors differ, such as {odd[0]}")
 
 
 def _stored(parameters: Mapping[str, TorchTensor], optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:

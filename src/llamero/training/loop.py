@@ -17,7 +17,7 @@ import torch
 from llamero.errors import SettingError, WeightsError, nearest
 from llamero.training import checkpoint
 from llamero.training.batches import Batch, Batches
-from llamero.training.optimizer import Constants, adamw, set_rate
+from llamero.training.optimizer import Constants, optimizer, set_rate
 from llamero.training.parameters import Parameters
 from llamero.training.schedule import Schedule
 
@@ -77,7 +77,7 @@ class Run:
     ) -> None:
         self.parameters, self.objective, self.batches, self.settings = parameters, objective, batches, settings
         self.folder = folder
-        self.optimizer = adamw(parameters, settings.constants)
+        self.optimizer = optimizer(parameters, settings.constants)
         self.step, self.updates, self._skips = 0, 0, 0
         unknown = set(changed) - self.origin.keys()
         if unknown:
