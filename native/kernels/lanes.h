@@ -26,21 +26,29 @@ inline void interleave(const void* rows, int64_t stride, int64_t columns, void* 
 
 LLAMERO_INLINE Floats subtract_product(Floats c, Floats a, Floats b) { return c - a * b; }
 
-// Fetches the weights of the next panel, a few rows before each tile of this one.
+// Fetches the weights of the next panel, a few lines at a time between the products of this one: a burst of fetches
+// would fill the processor's buffers and hold everything up.
 class Ahead {
 public:
-    // Bytes [from, from + bytes) of the rows [j, end) of w, `rows` of them at a time.
-    Ahead(const Matrix& w, int64_t j, int64_t end, int64_t from, int64_t bytes, int64_t rows)
-        : next(w.data + j * w.row_bytes + from), stop(w.data + end * w.row_bytes), stride(w.row_bytes), bytes(bytes), rows(rows) {}
+    // Bytes [from, from + bytes) of the rows [j, end) of w, in `turns` turns.
+    Ahead(const Matrix& w, int64_t j, int64_t end, int64_t from, int64_t bytes, int64_t turns)
+        : row_(w.data + j * w.row_bytes + from), stop_(w.data + end * w.row_bytes), stride_(w.row_bytes), bytes_(bytes + 63),
+          lines_(((end - j) * (bytes_ / 64) + turns - 1) / turns) {}
 
     LLAMERO_INLINE void fetch_some() {
-        for (int64_t r = 0; r < rows && next < stop; ++r, next += stride)
-            for (int64_t line = 0; line < bytes + 63; line += 64) prefetch(next, uintptr_t(line));
+        for (int64_t i = 0; i < lines_ && row_ < stop_; ++i) {
+            prefetch(row_, uintptr_t(at_));
+            at_ += 64;
+            if (at_ >= bytes_) {
+                at_ = 0;
+                row_ += stride_;
+            }
+        }
     }
 
 private:
-    const uint8_t *next, *stop;
-    int64_t stride, bytes, rows;
+    const uint8_t *row_, *stop_;
+    int64_t stride_, bytes_, lines_, at_ = 0;
 };
 
 // What a tile does with its sums. A panel meets k one stretch at a time; until the last, the sums of its outputs wait

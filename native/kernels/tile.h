@@ -126,7 +126,7 @@ struct Tile {
 
     // Rows `first` and following of the activations, block `block` of each.
     static void run(const Panel<C>& panel, const void* prepared, int64_t first, int64_t k, int64_t block,
-                    const Outputs& out) {
+                    const Outputs& out, Ahead& ahead) {
         const Int8Block* x[Rows];
         Sums sums;
         LLAMERO_UNROLL
@@ -136,7 +136,10 @@ struct Tile {
             out.start(sums[r], first + r, Rows);
         }
         const Starts starts(x);
-        for (int g = 0; g < groups; ++g) add_group(panel, x, starts, g, sums);
+        for (int g = 0; g < groups; ++g) {
+            ahead.fetch_some();
+            add_group(panel, x, starts, g, sums);
+        }
         LLAMERO_UNROLL
         for (int r = 0; r < Rows; ++r) out.put(sums[r], first + r);
     }
@@ -163,14 +166,15 @@ void tile_product(const Matrix& w, const void* prepared, int64_t n, float* y, in
             out.first = at == 0;
             out.last = at + 256 >= w.k;
             panel.unpack(w, j, end, at);
-            Ahead ahead(w, out.last ? j + width : j, end, out.last ? 0 : (at / 256 + 1) * stretch_bytes<C>, stretch_bytes<C>,
-                        (width * rows + n - 1) / n);
+            const int64_t next = out.last ? j + width : j, next_end = end - next < width ? end : next + width;
+            Ahead ahead(w, next, next_end, out.last ? 0 : (at / 256 + 1) * stretch_bytes<C>, stretch_bytes<C>,
+                        (n + rows - 1) / rows * (256 / C::group));
             int64_t i = 0;
-            for (; i + rows <= n; i += rows) {
-                ahead.fetch_some();
-                Tile<C, rows>::run(panel, prepared, i, w.k, at / 256, out);
-            }
-            for (; i < n; ++i) Tile<C, 1>::run(panel, prepared, i, w.k, at / 256, out);
+            for (; i + rows <= n; i += rows) Tile<C, rows>::run(panel, prepared, i, w.k, at / 256, out, ahead);
+            if constexpr (rows > 3)
+                for (; i + 3 <= n; i += 3) Tile<C, 3>::run(panel, prepared, i, w.k, at / 256, out, ahead);
+            for (; i + 2 <= n; i += 2) Tile<C, 2>::run(panel, prepared, i, w.k, at / 256, out, ahead);
+            if (i < n) Tile<C, 1>::run(panel, prepared, i, w.k, at / 256, out, ahead);
         }
     }
 }

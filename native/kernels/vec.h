@@ -87,6 +87,12 @@ LLAMERO_INLINE void prefetch(const void* p, uintptr_t ahead) {
     __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + ahead));
 }
 
+// Fetch [p, p + bytes) to the second-level cache.
+LLAMERO_INLINE void prefetch_far(const void* p, uintptr_t bytes) {
+    for (uintptr_t line = 0; line < bytes; line += 64)
+        __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + line), 0, 2);
+}
+
 // Fetch what a stream will need after [p, p + bytes): early to the second-level cache, and later to the first.
 LLAMERO_INLINE void prefetch_stream(const void* p, uintptr_t bytes) {
     for (uintptr_t line = 0; line < bytes; line += 64) {
