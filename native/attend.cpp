@@ -9,8 +9,9 @@ namespace llamero {
 
 namespace {
 
-constexpr int64_t PART = 512;   // context rows of a part, where a context is split
-constexpr int64_t FEW = 32;     // query rows per key head up to which a context is split
+constexpr int64_t PART = 512;        // context rows of a part, where a context is split
+constexpr int64_t FEW = 32;          // query rows per key head up to which a context is split
+constexpr double ALONE = 20 * 1024;  // products of scores that are done before another thread has woken
 
 std::string shape(const Array& x) { return "(" + std::to_string(x.rows()) + ", " + std::to_string(x.cols()) + ")"; }
 
@@ -23,6 +24,21 @@ int64_t parts_of(const Span& span) { return (span.start + span.length + PART - 1
 
 // Floats of one unfinished result (see Attend::partial), on cache lines of its own.
 int64_t partial_floats(int64_t rows, int64_t head_dim) { return (rows * (head_dim + 2) + 15) / 16 * 16; }
+
+void check(const Array& q, const Array& k, const Array& v, const Step& step, int64_t layer) {
+    const int64_t tokens = step.tokens(), dim = step.head_dim(), cols = k.cols();
+    const bool rows_agree = q.rows() == tokens && k.rows() == tokens && v.rows() == tokens;
+    if (!rows_agree || cols != v.cols() || cols < dim || cols % dim != 0 || q.cols() < cols || q.cols() % cols != 0)
+        throw std::invalid_argument("attention: q is " + shape(q) + ", k " + shape(k) + ", v " + shape(v) +
+                                    ", the step has " + std::to_string(tokens) + " tokens and head_dim " +
+                                    std::to_string(dim));
+    if (!step.store()) return;
+    const StoreShape& size = step.store()->shape();
+    if (layer < 0 || layer >= size.layers || cols != size.kv_heads * dim)
+        throw std::invalid_argument("attention: layer " + std::to_string(layer) + " with k " + shape(k) +
+                                    " does not fit a store of " + std::to_string(size.layers) + " layers and " +
+                                    std::to_string(size.kv_heads) + " heads");
+}
 
 }  // namespace
 
@@ -62,7 +78,8 @@ void Machine::plan(const Step& step, int64_t kv_heads, int64_t group) {
         if (splits(step, span, group)) {
             for (int64_t head = 0; head < kv_heads; ++head)
                 for (int64_t begin = 0; begin < context; begin += PART) {
-                    blocks_.push_back({&span, token, span.length, head, past, begin, std::min(begin + PART, context), partial});
+                    blocks_.push_back(
+                        {&span, token, span.length, head, past, begin, std::min(begin + PART, context), partial});
                     partial += partial_floats(span.length * group, dim);
                 }
         } else {  // the last tokens see most: begin with them
@@ -76,8 +93,8 @@ void Machine::plan(const Step& step, int64_t kv_heads, int64_t group) {
     }
 }
 
-Attend Machine::task(const Block& block, const Array& q, const Array& k, const Array& v, const Step& step, int64_t layer,
-                     Array& out) const {
+Attend Machine::task(const Block& block, const Array& q, const Array& k, const Array& v, const Step& step,
+                     int64_t layer, Array& out) const {
     const int64_t dim = step.head_dim(), kv_heads = k.cols() / dim, group = q.cols() / k.cols();
     Attend task{};
     if (const Store* store = step.store()) {
@@ -123,19 +140,10 @@ void Machine::merge(const Step& step, int64_t kv_heads, int64_t group, Array& ou
 }
 
 Array Machine::attention(const Array& q, const Array& k, const Array& v, const Step& step, int64_t layer) {
-    const int64_t dim = step.head_dim(), tokens = step.tokens();
-    const Store* store = step.store();
-    if (q.rows() != tokens || k.rows() != tokens || v.rows() != tokens || k.cols() != v.cols() || k.cols() < dim ||
-        k.cols() % dim != 0 || q.cols() < k.cols() || q.cols() % k.cols() != 0)
-        throw std::invalid_argument("attention: q is " + shape(q) + ", k " + shape(k) + ", v " + shape(v) + ", the step has " +
-                                    std::to_string(tokens) + " tokens and head_dim " + std::to_string(dim));
-    if (store && (layer < 0 || layer >= store->shape().layers || k.cols() != store->shape().kv_heads * dim))
-        throw std::invalid_argument("attention: layer " + std::to_string(layer) + " with k " + shape(k) +
-                                    " does not fit a store of " + std::to_string(store->shape().layers) + " layers and " +
-                                    std::to_string(store->shape().kv_heads) + " heads");
-    const int64_t kv_heads = k.cols() / dim, group = q.cols() / k.cols();
-    Array out = array(tokens, q.cols());
-    if (store) remember(k, v, step, layer);
+    check(q, k, v, step, layer);
+    const int64_t dim = step.head_dim(), kv_heads = k.cols() / dim, group = q.cols() / k.cols();
+    Array out = array(q.rows(), q.cols());
+    if (step.store()) remember(k, v, step, layer);
     plan(step, kv_heads, group);
     double work = 0;
     int64_t rows = 0;
@@ -144,17 +152,10 @@ Array Machine::attention(const Array& q, const Array& k, const Array& v, const S
         rows = std::max(rows, block.tokens * group);
     }
     reserve(kernels_.attention.scratch_bytes(rows, dim));
-    const auto attend = [&](int thread, int64_t index) {
+    run(static_cast<int64_t>(blocks_.size()), work > ALONE, [&](int thread, int64_t index) {
         const Attend one = task(blocks_[static_cast<size_t>(index)], q, k, v, step, layer, out);
         kernels_.attention.attend(one, scratch_[static_cast<size_t>(thread)].data());
-    };
-    const int64_t count = static_cast<int64_t>(blocks_.size());
-    constexpr double ALONE = 32 * 1024;  // products that are done before another thread has woken
-    if (work < ALONE) {
-        for (int64_t i = 0; i < count; ++i) attend(0, i);
-    } else {
-        pool_.run(count, attend);
-    }
+    });
     merge(step, kv_heads, group, out);
     return out;
 }

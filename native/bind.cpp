@@ -37,8 +37,9 @@ public:
         if (view_.len != bytes) {
             const std::string given = std::to_string(view_.len);
             PyBuffer_Release(&view_);
-            throw std::invalid_argument("a weight of type " + std::to_string(type) + ", " + std::to_string(rows) + " rows of " +
-                                        std::to_string(k) + ", takes " + std::to_string(bytes) + " bytes, not " + given);
+            throw std::invalid_argument("a weight of type " + std::to_string(type) + ", " + std::to_string(rows) +
+                                        " rows of " + std::to_string(k) + ", takes " + std::to_string(bytes) +
+                                        " bytes, not " + given);
         }
         matrix_ = {static_cast<Type>(type), rows, k, bytes / rows, static_cast<const uint8_t*>(view_.buf)};
     }
@@ -49,9 +50,7 @@ public:
     Weight(const Weight&) = delete;
     Weight& operator=(const Weight&) = delete;
 
-    nb::tuple shape() const {
-        return held_ ? nb::make_tuple(matrix_.rows, matrix_.k) : nb::make_tuple(vector_.size());
-    }
+    nb::tuple shape() const { return held_ ? nb::make_tuple(matrix_.rows, matrix_.k) : nb::make_tuple(vector_.size()); }
     const Matrix& matrix() const {
         if (!held_) throw std::invalid_argument("a matrix is needed here, and this weight is a vector");
         return matrix_;
@@ -86,7 +85,8 @@ std::vector<std::string> level_names() {
 
 int checked_threads(int threads) {
     if (threads < 1 || threads > MOST_THREADS)
-        throw std::invalid_argument("threads must be 1 to " + std::to_string(MOST_THREADS) + ", not " + std::to_string(threads));
+        throw std::invalid_argument("threads must be 1 to " + std::to_string(MOST_THREADS) + ", not " +
+                                    std::to_string(threads));
     return threads;
 }
 
@@ -172,46 +172,49 @@ void bind_memory(nb::module_& m) {
     nb::class_<Weight>(m, "Weight", "A stored matrix, in the buffer that holds it, or a vector of floats.")
         .def(nb::init<int, int64_t, int64_t, nb::handle>(), "kind"_a, "rows"_a, "k"_a, "buffer"_a,
              "rows of k values of the type of ggml's number `kind`; the buffer is kept and not copied.")
-        .def_static("vector", [](const Floats& values) { return new Weight(values); }, "values"_a,
-                    nb::rv_policy::take_ownership, "A copy of the values.")
+        .def_static(
+            "vector", [](const Floats& values) { return new Weight(values); }, "values"_a,
+            nb::rv_policy::take_ownership, "A copy of the values.")
         .def_prop_ro("shape", &Weight::shape);
     nb::class_<Store>(m, "Store", "Memory for keys and values.")
-        .def("__init__",
-             [](Store* self, int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t pages, int64_t page,
-                const std::string& kind) {
-                 new (self) Store({layers, kv_heads, head_dim, pages, page, kind_of(kind)});
-             },
-             "layers"_a, "kv_heads"_a, "head_dim"_a, "pages"_a, "page"_a, "kind"_a)
+        .def(
+            "__init__",
+            [](Store* self, int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t pages, int64_t page,
+               const std::string& kind) { new (self) Store({layers, kv_heads, head_dim, pages, page, kind_of(kind)}); },
+            "layers"_a, "kv_heads"_a, "head_dim"_a, "pages"_a, "page"_a, "kind"_a)
         .def_prop_ro("nbytes", &Store::bytes, "Address space taken; memory is used only as rows are written.");
-    nb::class_<Step>(m, "Step", "What all layers of one step share.")
-        .def_prop_ro("tokens", &Step::tokens);
+    nb::class_<Step>(m, "Step", "What all layers of one step share.").def_prop_ro("tokens", &Step::tokens);
     m.def("begin", &begin, "store"_a.none(), "starts"_a, "lengths"_a, "pages"_a, "inv_freq"_a,
           "Plan a step: for each sequence its first new position, its number of new tokens, and its pages.");
 }
 
 void bind_machine(nb::module_& m) {
     nb::class_<Machine>(m, "Machine", "The operations, on a pool of threads of its own.")
-        .def("__init__",
-             [](Machine* self, int threads, const std::string& level) {
-                 new (self) Machine(checked_threads(threads), kernels_of(level));
-             },
-             "threads"_a, "level"_a = "", "level: one of levels(), or '' for the strongest.")
+        .def(
+            "__init__",
+            [](Machine* self, int threads, const std::string& level) {
+                new (self) Machine(checked_threads(threads), kernels_of(level));
+            },
+            "threads"_a, "level"_a = "", "level: one of levels(), or '' for the strongest.")
         .def_prop_ro("threads", &Machine::threads)
         .def_prop_ro("level", [](const Machine& machine) { return machine.kernels().level; })
         .def("array", &array_of, "values"_a, "A copy of the values as an Array.")
-        .def("embed",
-             [](Machine& machine, const Weight& table, const std::vector<int64_t>& ids) {
-                 const Matrix& matrix = table.matrix();
-                 return on_rows(machine, matrix.k * static_cast<int64_t>(ids.size()), [&] { return machine.embed(matrix, ids); });
-             },
-             "table"_a, "ids"_a)
-        .def("rms_norm",
-             [](Machine& machine, const Array& x, const Weight& weight, float eps) {
-                 const std::vector<float>& w = weight.vector();
-                 return on_rows(machine, x.size(),
-                                [&] { return machine.rms_norm(x, w.data(), static_cast<int64_t>(w.size()), eps); });
-             },
-             "x"_a, "weight"_a, "eps"_a)
+        .def(
+            "embed",
+            [](Machine& machine, const Weight& table, const std::vector<int64_t>& ids) {
+                const Matrix& matrix = table.matrix();
+                return on_rows(machine, matrix.k * static_cast<int64_t>(ids.size()),
+                               [&] { return machine.embed(matrix, ids); });
+            },
+            "table"_a, "ids"_a)
+        .def(
+            "rms_norm",
+            [](Machine& machine, const Array& x, const Weight& weight, float eps) {
+                const std::vector<float>& w = weight.vector();
+                return on_rows(machine, x.size(),
+                               [&] { return machine.rms_norm(x, w.data(), static_cast<int64_t>(w.size()), eps); });
+            },
+            "x"_a, "weight"_a, "eps"_a)
         .def("matmul",
              [](Machine& machine, const Array& x, const Weight& a) {
                  const Matrix* weights[] = {&a.matrix()};
@@ -228,22 +231,25 @@ void bind_machine(nb::module_& m) {
                  return multiply(machine, x, weights, 3);
              })
         .def("matmul", &multiply_all, "x"_a, "weights"_a)
-        .def("rope",
-             [](Machine& machine, const Array& x, const Step& step) {
-                 return on_rows(machine, x.size(), [&] { return machine.rope(x, step); });
-             },
-             "x"_a, "step"_a)
+        .def(
+            "rope",
+            [](Machine& machine, const Array& x, const Step& step) {
+                return on_rows(machine, x.size(), [&] { return machine.rope(x, step); });
+            },
+            "x"_a, "step"_a)
         .def("attention", &attend, "q"_a, "k"_a, "v"_a, "step"_a, "layer"_a)
-        .def("swiglu",
-             [](Machine& machine, const Array& gate, const Array& up) {
-                 return on_rows(machine, gate.size(), [&] { return machine.swiglu(gate, up); });
-             },
-             "gate"_a, "up"_a)
-        .def("add",
-             [](Machine& machine, const Array& x, const Array& y) {
-                 return on_rows(machine, x.size(), [&] { return machine.add(x, y); });
-             },
-             "x"_a, "y"_a)
+        .def(
+            "swiglu",
+            [](Machine& machine, const Array& gate, const Array& up) {
+                return on_rows(machine, gate.size(), [&] { return machine.swiglu(gate, up); });
+            },
+            "gate"_a, "up"_a)
+        .def(
+            "add",
+            [](Machine& machine, const Array& x, const Array& y) {
+                return on_rows(machine, x.size(), [&] { return machine.add(x, y); });
+            },
+            "x"_a, "y"_a)
         .def("take", &Machine::take, "x"_a, "rows"_a);
 }
 

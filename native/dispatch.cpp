@@ -11,13 +11,21 @@ namespace llamero {
 
 #if defined(__x86_64__)
 
-namespace baseline { const Kernels& kernels(); }
-namespace avx2 { const Kernels& kernels(); }
-namespace avx512 { const Kernels& kernels(); }
+namespace baseline {
+const Kernels& kernels();
+}
+namespace avx2 {
+const Kernels& kernels();
+}
+namespace avx512 {
+const Kernels& kernels();
+}
 
 namespace {
 
-struct Registers { unsigned a, b, c, d; };
+struct Registers {
+    unsigned a, b, c, d;
+};
 
 Registers cpuid(unsigned leaf, unsigned subleaf) {
     Registers r{};
@@ -65,8 +73,12 @@ const Kernels* const* levels() {
 
 #elif defined(__aarch64__)
 
-namespace neon { const Kernels& kernels(); }
-namespace neondot { const Kernels& kernels(); }
+namespace neon {
+const Kernels& kernels();
+}
+namespace neondot {
+const Kernels& kernels();
+}
 
 namespace {
 

@@ -23,8 +23,9 @@ struct BlockSize {
     int type, values, bytes;
 };
 constexpr BlockSize BLOCK_SIZES[] = {
-    {0, 1, 4},     {1, 1, 2},      {2, 32, 18},    {3, 32, 20},    {6, 32, 22},   {7, 32, 24},    {8, 32, 34},  {10, 256, 84},
-    {11, 256, 110}, {12, 256, 144}, {13, 256, 176}, {14, 256, 210}, {20, 32, 18}, {23, 256, 136}, {30, 1, 2},
+    {0, 1, 4},      {1, 1, 2},      {2, 32, 18},   {3, 32, 20},    {6, 32, 22},
+    {7, 32, 24},    {8, 32, 34},    {10, 256, 84}, {11, 256, 110}, {12, 256, 144},
+    {13, 256, 176}, {14, 256, 210}, {20, 32, 18},  {23, 256, 136}, {30, 1, 2},
 };
 
 }  // namespace
@@ -34,8 +35,8 @@ int64_t matrix_bytes(int type, int64_t rows, int64_t k) {
         if (size.type != type) continue;
         int64_t bytes;
         if (rows < 1 || k < 1 || k % size.values != 0)
-            refuse("a weight of " + std::to_string(rows) + " rows of " + std::to_string(k) + " values cannot be made of blocks of " +
-                   std::to_string(size.values));
+            refuse("a weight of " + std::to_string(rows) + " rows of " + std::to_string(k) +
+                   " values cannot be made of blocks of " + std::to_string(size.values));
         if (__builtin_mul_overflow(rows, k / size.values * size.bytes, &bytes) || bytes > int64_t(1) << 46)
             refuse("a weight of that size cannot exist");
         return bytes;
@@ -44,7 +45,10 @@ int64_t matrix_bytes(int type, int64_t rows, int64_t k) {
 }
 
 Machine::Machine(int threads, const Kernels& kernels)
-    : kernels_(kernels), heap_(std::make_shared<Heap>()), pool_(threads), scratch_(static_cast<size_t>(pool_.threads())) {}
+    : kernels_(kernels),
+      heap_(std::make_shared<Heap>()),
+      pool_(threads),
+      scratch_(static_cast<size_t>(pool_.threads())) {}
 
 void Machine::reserve(size_t bytes) {
     for (Scratch& scratch : scratch_) scratch.reserve(bytes);
@@ -53,7 +57,8 @@ void Machine::reserve(size_t bytes) {
 Array Machine::embed(const Matrix& table, const std::vector<int64_t>& ids) {
     for (int64_t id : ids)
         if (id < 0 || id >= table.rows)
-            refuse("token " + std::to_string(id) + " is not in the embedding of " + std::to_string(table.rows) + " rows");
+            refuse("token " + std::to_string(id) + " is not in the embedding of " + std::to_string(table.rows) +
+                   " rows");
     Array out = array(static_cast<int64_t>(ids.size()), table.k);
     by_rows(out.rows(), out.cols(), [&](int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; ++i) {
@@ -65,7 +70,8 @@ Array Machine::embed(const Matrix& table, const std::vector<int64_t>& ids) {
 }
 
 Array Machine::rms_norm(const Array& x, const float* weight, int64_t length, float eps) {
-    if (length != x.cols()) refuse("rms_norm: x is " + shape(x) + ", the weight has " + std::to_string(length) + " values");
+    if (length != x.cols())
+        refuse("rms_norm: x is " + shape(x) + ", the weight has " + std::to_string(length) + " values");
     Array out = array(x.rows(), x.cols());
     const int64_t cols = x.cols();
     by_rows(x.rows(), cols, [&](int64_t begin, int64_t end) {
@@ -115,7 +121,8 @@ Array Machine::take(const Array& x, const std::vector<int64_t>& rows) {
     Array out = array(static_cast<int64_t>(rows.size()), x.cols());
     const int64_t cols = x.cols();
     for (size_t i = 0; i < rows.size(); ++i)
-        memcpy(out.data() + static_cast<int64_t>(i) * cols, x.data() + rows[i] * cols, sizeof(float) * static_cast<size_t>(cols));
+        memcpy(out.data() + static_cast<int64_t>(i) * cols, x.data() + rows[i] * cols,
+               sizeof(float) * static_cast<size_t>(cols));
     return out;
 }
 

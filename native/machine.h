@@ -15,8 +15,8 @@
 
 namespace llamero {
 
-// Bytes that `rows` rows of k values take in a weight's layout; throws std::invalid_argument for a type without kernels,
-// for k that is not whole blocks, and for sizes beyond any machine.
+// Bytes that `rows` rows of k values take in a weight's layout; throws std::invalid_argument for a type without
+// kernels, for k that is not whole blocks, and for sizes beyond any machine.
 int64_t matrix_bytes(int type, int64_t rows, int64_t k);
 
 // One caller at a time for all that says so: lock door() around the call. Machines share nothing.
@@ -57,12 +57,15 @@ private:
         float* partial;
     };
 
+    // f(thread, index) for every index below count.
+    template <class F>
+    void run(int64_t count, bool shared, const F& f);
     // f(begin, end) over `rows` rows of `cols` floats, in parallel where it pays.
     template <class F>
     void by_rows(int64_t rows, int64_t cols, const F& f);
     void reserve(size_t bytes);  // scratch of every thread
     const void* prepared(Form form, const Array& x);
-    void split(const Matrix* const* weights, size_t count, int64_t n, int64_t k);
+    bool split(const Matrix* const* weights, size_t count, int64_t n, int64_t k);
     void remember(const Array& k, const Array& v, const Step& step, int64_t layer);
     void plan(const Step& step, int64_t kv_heads, int64_t group);
     Attend task(const Block& block, const Array& q, const Array& k, const Array& v, const Step& step, int64_t layer,
@@ -79,6 +82,12 @@ private:
     std::vector<Chunk> chunks_;
     std::vector<Block> blocks_;
 };
+
+template <class F>
+void Machine::run(int64_t count, bool shared, const F& f) {
+    if (shared) return pool_.run(count, f);
+    for (int64_t index = 0; index < count; ++index) f(0, index);
+}
 
 template <class F>
 void Machine::by_rows(int64_t rows, int64_t cols, const F& f) {

@@ -9,10 +9,10 @@ namespace llamero {
 namespace {
 
 // Rough costs in nanoseconds on one core, only to decide what is worth sharing out.
-constexpr double BYTE = 0.07;      // to stream a byte of weights
+constexpr double BYTE = 0.07;       // to stream a byte of weights
 constexpr double MULTIPLY = 0.004;  // to multiply and add once
-constexpr double SMALLEST = 2500;  // a piece of work that is worth a thread's claim
-constexpr double ALONE = 4000;     // work that is done before another thread has woken
+constexpr double SMALLEST = 2500;   // a piece of work that is worth a thread's claim
+constexpr double ALONE = 4000;      // work that is done before another thread has woken
 
 double row_cost(const Matrix& w, int64_t n) {
     return std::max(BYTE * static_cast<double>(w.row_bytes), MULTIPLY * static_cast<double>(n * w.k));
@@ -39,8 +39,8 @@ const void* Machine::prepared(Form form, const Array& x) {
 }
 
 // Cuts the rows of all weights into chunks: large ones first, which stream best, then ever smaller ones, so that all
-// threads end together. Each is a share of the work that is left.
-void Machine::split(const Matrix* const* weights, size_t count, int64_t n, int64_t k) {
+// threads end together. Each is a share of the work that is left. False where the whole is not worth sharing out.
+bool Machine::split(const Matrix* const* weights, size_t count, int64_t n, int64_t k) {
     chunks_.clear();
     double left = 0;
     for (size_t i = 0; i < count; ++i) left += row_cost(*weights[i], n) * static_cast<double>(weights[i]->rows);
@@ -51,7 +51,8 @@ void Machine::split(const Matrix* const* weights, size_t count, int64_t n, int64
         const int64_t step = std::max<int64_t>(kernels_.products.step(w.type, n, k), 1);
         for (int64_t begin = 0; begin < w.rows;) {
             const double share = std::max(left / (2 * threads()), SMALLEST);
-            const int64_t steps = std::max<int64_t>(static_cast<int64_t>(share / (cost * static_cast<double>(step))), 1);
+            const int64_t steps =
+                std::max<int64_t>(static_cast<int64_t>(share / (cost * static_cast<double>(step))), 1);
             int64_t end = begin + steps * step;
             if (whole || w.rows - end < step) end = w.rows;
             chunks_.push_back({static_cast<int>(i), begin, end});
@@ -59,6 +60,7 @@ void Machine::split(const Matrix* const* weights, size_t count, int64_t n, int64
             begin = end;
         }
     }
+    return !whole;
 }
 
 std::vector<Array> Machine::matmul(const Array& x, const Matrix* const* weights, size_t count) {
@@ -71,7 +73,8 @@ std::vector<Array> Machine::matmul(const Array& x, const Matrix* const* weights,
         const Matrix& w = *weights[i];
         if (w.k != k)
             throw std::invalid_argument("matmul: x is (" + std::to_string(n) + ", " + std::to_string(k) + "), weight " +
-                                        std::to_string(i) + " is (" + std::to_string(w.rows) + ", " + std::to_string(w.k) + ")");
+                                        std::to_string(i) + " is (" + std::to_string(w.rows) + ", " +
+                                        std::to_string(w.k) + ")");
         out.push_back(array(n, w.rows));
         scratch = std::max(scratch, products.scratch_bytes(w.type, n, k));
     }
@@ -83,8 +86,8 @@ std::vector<Array> Machine::matmul(const Array& x, const Matrix* const* weights,
         const void*& done = forms[static_cast<int>(form)];
         if (!done) done = prepared(form, x);
     }
-    split(weights, count, n, k);
-    pool_.run(static_cast<int64_t>(chunks_.size()), [&](int thread, int64_t index) {
+    const bool shared = split(weights, count, n, k);
+    run(static_cast<int64_t>(chunks_.size()), shared, [&](int thread, int64_t index) {
         const Chunk& chunk = chunks_[static_cast<size_t>(index)];
         const Matrix& w = *weights[chunk.weight];
         const void* form = forms[static_cast<int>(products.form(w.type, n))];

@@ -81,7 +81,10 @@ void Heap::give(void* block, size_t bytes) noexcept {
 }
 
 Array::Array(std::shared_ptr<Heap> heap, int64_t rows, int64_t cols)
-    : heap_(std::move(heap)), data_(static_cast<float*>(heap_->take(array_bytes(rows, cols)))), rows_(rows), cols_(cols) {}
+    : heap_(std::move(heap)),
+      data_(static_cast<float*>(heap_->take(array_bytes(rows, cols)))),
+      rows_(rows),
+      cols_(cols) {}
 
 Array::Array(Array&& other) noexcept
     : heap_(std::move(other.heap_)), data_(other.data_), rows_(other.rows_), cols_(other.cols_) {

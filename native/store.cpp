@@ -13,8 +13,8 @@ namespace llamero {
 
 namespace {
 
-constexpr int64_t MARGIN = 64;                       // bytes behind the last row
-constexpr int64_t FARTHEST = int64_t(1) << 40;       // positions beyond this are nobody's
+constexpr int64_t MARGIN = 64;                  // bytes behind the last row
+constexpr int64_t FARTHEST = int64_t(1) << 40;  // positions beyond this are nobody's
 constexpr int64_t MOST_BYTES = int64_t(1) << 46;
 
 int64_t product(std::initializer_list<int64_t> factors) {

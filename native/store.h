@@ -14,8 +14,8 @@ struct StoreShape {
     CacheKind kind;
 };
 
-// Per layer all keys, then all values: [page][kv_head][slot][head_dim], so that the rows of one page and head follow one
-// another. The memory is the system's untouched pages: it costs nothing until written.
+// Per layer all keys, then all values: [page][kv_head][slot][head_dim], so that the rows of one page and head follow
+// one another. The memory is the system's untouched pages: it costs nothing until written.
 class Store {
 public:
     // Throws std::invalid_argument for an impossible shape, std::bad_alloc where the system grants no address space.

@@ -26,7 +26,8 @@ inline void pause() {
 }
 
 void* make_fork_mark() {
-    void* page = mmap(nullptr, static_cast<size_t>(getpagesize()), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
+    void* page =
+        mmap(nullptr, static_cast<size_t>(getpagesize()), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANON, -1, 0);
     if (page == MAP_FAILED) throw std::bad_alloc();
 #if defined(__linux__)
     madvise(page, static_cast<size_t>(getpagesize()), MADV_WIPEONFORK);
@@ -101,9 +102,11 @@ void Pool::claim(int thread, uint64_t job) {
         const Body body = job_.body.load(std::memory_order_acquire);
         const void* context = job_.context.load(std::memory_order_acquire);
         const int64_t chunk = static_cast<int64_t>(ticket & CHUNK_MASK);
-        // Success below proves that the job just read is the ticket's own: its ticket is spoilt before its fields change.
+        // Success below proves that the job just read is the ticket's own: its ticket is spoilt before its fields
+        // change.
         if (ticket >> JOB_SHIFT != job || chunk >= chunks) break;
-        if (ticket_.value.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel, std::memory_order_acquire)) {
+        if (ticket_.value.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
+                                                std::memory_order_acquire)) {
             body(context, thread, chunk);
             ++mine;
             ticket = ticket_.value.load(std::memory_order_acquire);
@@ -145,7 +148,9 @@ uint64_t Pool::wait_for_news(uint64_t seen) {
 
 void Pool::wake(int64_t helpers) {
     if (sleep_->sleepers.load(std::memory_order_seq_cst) == 0) return;
-    { std::lock_guard<std::mutex> lock(sleep_->mutex); }
+    {
+        std::lock_guard<std::mutex> lock(sleep_->mutex);
+    }
     if (helpers < threads_ - 1) {
         for (int64_t i = 0; i < helpers; ++i) sleep_->news.notify_one();
     } else {

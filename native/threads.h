@@ -28,7 +28,9 @@ public:
     // `body` must not throw, and one job runs at a time.
     template <class F>
     void run(int64_t chunks, const F& body) {
-        run(chunks, [](const void* f, int thread, int64_t chunk) { (*static_cast<const F*>(f))(thread, chunk); }, &body);
+        run(
+            chunks, [](const void* f, int thread, int64_t chunk) { (*static_cast<const F*>(f))(thread, chunk); },
+            &body);
     }
 
 private:

@@ -9,11 +9,11 @@ namespace llamero {
 namespace LLAMERO_LEVEL {
 namespace {
 
-constexpr int64_t T = 64;                              // context rows in a tile
-constexpr int64_t FEW = 8;                             // query rows that read directly
-constexpr int64_t MANY = 64;                           // query rows in a block otherwise
-constexpr int CELL_ROWS = 4;                           // query rows in registers
-constexpr int CELL_COLS = REGISTERS == 32 ? 4 : 2;     // vectors in registers
+constexpr int64_t T = 64;                           // context rows in a tile
+constexpr int64_t FEW = 8;                          // query rows that read directly
+constexpr int64_t MANY = 64;                        // query rows in a block otherwise
+constexpr int CELL_ROWS = 4;                        // query rows in registers
+constexpr int CELL_COLS = REGISTERS == 32 ? 4 : 2;  // vectors in registers
 constexpr float NOTHING = -INFINITY;
 
 constexpr int64_t round_up(int64_t x, int64_t step) { return (x + step - 1) / step * step; }
@@ -93,7 +93,8 @@ void find_rows(const Rows& rows, int64_t begin, int64_t count, const uint8_t** o
 // c[R][C vectors] (+)= a[R][depth] times the rows of b. Few sums are spread over several chains, to hide the latency
 // of an addition.
 template <int R, int C, class B>
-inline void cell(const float* a, int64_t lda, const B& b, int64_t depth, float* c, int64_t ldc, int64_t col, bool more) {
+inline void cell(const float* a, int64_t lda, const B& b, int64_t depth, float* c, int64_t ldc, int64_t col,
+                 bool more) {
     constexpr int CHAINS = R * C >= 8 ? 1 : R * C >= 3 ? 2 : 4;
     vf acc[CHAINS][R][C] = {};
     const auto step = [&](int64_t t, int chain) {
@@ -123,8 +124,8 @@ inline void cell(const float* a, int64_t lda, const B& b, int64_t depth, float* 
 }
 
 template <int R, class B>
-void multiply(const float* a, int64_t lda, const B& b, int64_t depth, float* c, int64_t ldc, int64_t rows,
-              int64_t cols, bool more) {
+void multiply(const float* a, int64_t lda, const B& b, int64_t depth, float* c, int64_t ldc, int64_t rows, int64_t cols,
+              bool more) {
     for (int64_t r = 0; r < rows; r += R, a += R * lda, c += R * ldc) {
         int64_t col = 0;
         for (; col + CELL_COLS * W <= cols; col += CELL_COLS * W)
@@ -183,7 +184,8 @@ void soften(Work& w, int64_t r, int64_t visible, int64_t count) {
     if (now > before) {
         const float shrink = exp(broadcast(before - now))[0];
         w.weight[r] *= shrink;
-        for (int64_t d = 0; d < w.width; d += W) store(w.sums + r * w.width + d, load(w.sums + r * w.width + d) * shrink);
+        for (int64_t d = 0; d < w.width; d += W)
+            store(w.sums + r * w.width + d, load(w.sums + r * w.width + d) * shrink);
     }
     w.maximum[r] = now;
     w.weight[r] += sum(total);
@@ -208,8 +210,7 @@ void unpack(Work& w, int64_t count) {
 template <int R, CacheKind K>
 void direct_tile(const Attend& task, Work& w, int64_t begin, int64_t count) {
     constexpr int S = R < W ? R : W;
-    for (int64_t r = 0; r < w.padded; r += S)
-        direct_scores<S, K>(w.q + r * w.width, w, count, w.scores + r * T);
+    for (int64_t r = 0; r < w.padded; r += S) direct_scores<S, K>(w.q + r * w.width, w, count, w.scores + r * T);
     for (int64_t r = 0; r < w.rows; ++r) soften(w, r, task.first + r / task.heads + 1 - begin, count);
     multiply<R>(w.scores, T, Kept<K>{w.value_rows}, count, w.sums, w.width, w.padded, w.width, true);
 }

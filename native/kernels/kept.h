@@ -40,9 +40,9 @@ inline void keep_block(const float* in, uint8_t* out) {
     int8_t steps[BLOCK];
     for (int64_t i = 0; i < BLOCK; ++i) {
         const float x = in[i] * inverse;
-        // NaN fails both comparisons and becomes 0: a cast of it would be undefined
-        steps[i] = x >= 0.0f ? static_cast<int8_t>(x < 127.0f ? x + 0.5f : 127.0f)
-                             : static_cast<int8_t>(x > -127.0f ? x - 0.5f : x <= -127.0f ? -127.0f : 0.0f);
+        const float rounded = x < 0.0f ? x - 0.5f : x + 0.5f;  // the cast cuts off the fraction
+        // what is not finite becomes 0: a cast of it would be undefined
+        steps[i] = rounded > -128.0f && rounded < 128.0f ? static_cast<int8_t>(rounded) : int8_t(0);
     }
     memcpy(out + 2, steps, BLOCK);
 }

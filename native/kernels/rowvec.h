@@ -1,5 +1,5 @@
 // Vectors of floats as wide as the level's registers, in the compiler's own vector notation: what the row operations
-// and attention are written with. All in an anonymous namespace, so that no two levels can share a function by accident.
+// and attention are written with. All in an anonymous namespace: no two levels can share a function by accident.
 #pragma once
 #include <cstdint>
 #include <cstring>

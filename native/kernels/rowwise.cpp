@@ -25,18 +25,20 @@ float sum_of_squares(const float* x, int64_t count) {
             a[j] += v * v;
         }
     const auto add = [&](vf v) { a[0] += v * v; };
-    sweep(count - i, [&](int64_t j) { add(load(x + i + j)); },
-          [&](int64_t j, int64_t n) { add(load_part(x + i + j, n)); });
+    sweep(
+        count - i, [&](int64_t j) { add(load(x + i + j)); },
+        [&](int64_t j, int64_t n) { add(load_part(x + i + j, n)); });
     return sum((a[0] + a[1]) + (a[2] + a[3]));
 }
 
 void rms_norm(const float* x, const float* weight, float* y, int64_t rows, int64_t cols, float eps) {
     for (; rows > 0; --rows, x += cols, y += cols) {
         const float scale = 1.0f / sqrtf(sum_of_squares(x, cols) / static_cast<float>(cols) + eps);
-        sweep(cols, [&](int64_t i) { store(y + i, load(x + i) * scale * load(weight + i)); },
-              [&](int64_t i, int64_t n) {
-                  store_part(y + i, load_part(x + i, n) * scale * load_part(weight + i, n), n);
-              });
+        sweep(
+            cols, [&](int64_t i) { store(y + i, load(x + i) * scale * load(weight + i)); },
+            [&](int64_t i, int64_t n) {
+                store_part(y + i, load_part(x + i, n) * scale * load_part(weight + i, n), n);
+            });
     }
 }
 
@@ -44,16 +46,17 @@ void rope(const float* x, float* y, const float* table, int64_t rows, int64_t co
     for (; rows > 0; --rows, table += 2 * head_dim) {
         const float *cosines = table, *sines = table + head_dim;
         for (int64_t h = 0; h < cols; h += head_dim, x += head_dim, y += head_dim) {
-            sweep(head_dim,
-                  [&](int64_t i) {
-                      const vf v = load(x + i);
-                      store(y + i, v * load(cosines + i) + swap_pairs(v) * load(sines + i));
-                  },
-                  [&](int64_t i, int64_t n) {
-                      const vf v = load_part(x + i, n);
-                      const vf turned = v * load_part(cosines + i, n) + swap_pairs(v) * load_part(sines + i, n);
-                      store_part(y + i, turned, n);
-                  });
+            sweep(
+                head_dim,
+                [&](int64_t i) {
+                    const vf v = load(x + i);
+                    store(y + i, v * load(cosines + i) + swap_pairs(v) * load(sines + i));
+                },
+                [&](int64_t i, int64_t n) {
+                    const vf v = load_part(x + i, n);
+                    const vf turned = v * load_part(cosines + i, n) + swap_pairs(v) * load_part(sines + i, n);
+                    store_part(y + i, turned, n);
+                });
         }
     }
 }
@@ -61,13 +64,15 @@ void rope(const float* x, float* y, const float* table, int64_t rows, int64_t co
 inline vf gated(vf gate, vf up) { return gate / (1.0f + exp(-gate)) * up; }
 
 void swiglu(const float* gate, const float* up, float* y, int64_t count) {
-    sweep(count, [&](int64_t i) { store(y + i, gated(load(gate + i), load(up + i))); },
-          [&](int64_t i, int64_t n) { store_part(y + i, gated(load_part(gate + i, n), load_part(up + i, n)), n); });
+    sweep(
+        count, [&](int64_t i) { store(y + i, gated(load(gate + i), load(up + i))); },
+        [&](int64_t i, int64_t n) { store_part(y + i, gated(load_part(gate + i, n), load_part(up + i, n)), n); });
 }
 
 void add(const float* x, const float* y, float* z, int64_t count) {
-    sweep(count, [&](int64_t i) { store(z + i, load(x + i) + load(y + i)); },
-          [&](int64_t i, int64_t n) { store_part(z + i, load_part(x + i, n) + load_part(y + i, n), n); });
+    sweep(
+        count, [&](int64_t i) { store(z + i, load(x + i) + load(y + i)); },
+        [&](int64_t i, int64_t n) { store_part(z + i, load_part(x + i, n) + load_part(y + i, n), n); });
 }
 
 }  // namespace

@@ -45,9 +45,8 @@ struct Stored {
 };
 
 const Stored STORED[] = {
-    {2, 18, {0}},       {3, 20, {0, 2}},      {6, 22, {0}},         {7, 24, {0, 2}},  {8, 34, {0}},
-    {10, 84, {80, 82}}, {11, 110, {108}},     {12, 144, {0, 2}},    {13, 176, {0, 2}}, {14, 210, {208}},
-    {20, 18, {0}},      {23, 136, {0}},
+    {2, 18, {0}},     {3, 20, {0, 2}},   {6, 22, {0}},      {7, 24, {0, 2}},  {8, 34, {0}},  {10, 84, {80, 82}},
+    {11, 110, {108}}, {12, 144, {0, 2}}, {13, 176, {0, 2}}, {14, 210, {208}}, {20, 18, {0}}, {23, 136, {0}},
 };
 
 std::vector<uint8_t> random_blocks(const Stored& stored, int64_t bytes) {
@@ -94,7 +93,8 @@ void check_products(Machine& machine) {
         const std::vector<float> floats = normal(33 * 257);
         check_product(machine, {Type::F32, 33, 257, 4 * 257, reinterpret_cast<const uint8_t*>(floats.data())}, n, 2e-6);
         std::vector<uint16_t> halves(33 * 257);
-        for (uint16_t& half : halves) half = static_cast<uint16_t>((generator() & 0x8000) | (0x3000 + generator() % 0xc00));
+        for (uint16_t& half : halves)
+            half = static_cast<uint16_t>((generator() & 0x8000) | (0x3000 + generator() % 0xc00));
         const uint8_t* bytes = reinterpret_cast<const uint8_t*>(halves.data());
         check_product(machine, {Type::F16, 33, 257, 2 * 257, bytes}, n, 2e-6);
         check_product(machine, {Type::BF16, 33, 257, 2 * 257, bytes}, n, 1e-2);
@@ -105,7 +105,8 @@ void check_rows(Machine& machine) {
     for (int64_t cols : {1, 6, 64, 999}) {
         const std::vector<float> x = normal(60 * cols), y = normal(60 * cols), w = normal(cols);
         const Array a = array_of(machine, x, cols), b = array_of(machine, y, cols);
-        const Array norm = machine.rms_norm(a, w.data(), cols, 1e-5f), gate = machine.swiglu(a, b), sum = machine.add(a, b);
+        const Array norm = machine.rms_norm(a, w.data(), cols, 1e-5f), gate = machine.swiglu(a, b),
+                    sum = machine.add(a, b);
         double worst = 0;
         for (int64_t i = 0; i < 60; ++i) {
             double squares = 0;
