@@ -2,6 +2,7 @@
 #pragma once
 #include "codec.h"
 #include "int8.h"
+#include "lanes.h"
 
 namespace llamero {
 namespace LLAMERO_LEVEL {
@@ -61,21 +62,27 @@ LLAMERO_INLINE void dot_stretch(const typename C::Block* blocks, const Int8Block
     }
 }
 
-// y[i * ldy + j] for N rows i of activations and weight rows [begin, end).
+// One weight row with N rows of activations.
 template <class C, int N>
-void dot_rows(const Matrix& w, const void* prepared, int64_t first, float* y, int64_t ldy, int64_t begin, int64_t end) {
-    for (int64_t j = begin; j < end; ++j) {
-        const uint8_t* p = w.data + j * w.row_bytes;
-        const Int8Block* x[N];
-        Sums sums[N];
-        for (int r = 0; r < N; ++r) x[r] = Int8Row::at(prepared, first + r, w.k);
-        for (int64_t at = 0; at < w.k; at += 256, p += stretch_bytes<C>) {
-            prefetch_stream(p, stretch_bytes<C>);
-            dot_stretch<C>(Stretch<C>(p, w.k - at), x, sums);
-            for (int r = 0; r < N; ++r) ++x[r];
-        }
-        for (int r = 0; r < N; ++r) y[(first + r) * ldy + j] = sums[r].total(low_unit<C>);
+LLAMERO_INLINE void dot_row(const uint8_t* p, const void* prepared, int64_t first, int64_t k, float* y, int64_t ldy) {
+    const Int8Block* x[N];
+    Sums sums[N];
+    for (int r = 0; r < N; ++r) x[r] = Int8Row::at(prepared, first + r, k);
+    for (int64_t at = 0; at < k; at += 256, p += stretch_bytes<C>) {
+        prefetch_stream(p, stretch_bytes<C>);
+        dot_stretch<C>(Stretch<C>(p, k - at), x, sums);
+        for (int r = 0; r < N; ++r) ++x[r];
     }
+    for (int r = 0; r < N; ++r) y[r * ldy] = sums[r].total(low_unit<C>);
+}
+
+// y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
+template <class C>
+void dot_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end) {
+    for (int64_t j = begin; j < end; ++j)
+        in_tiles<4>(0, n, [&](int64_t i, auto rows) {
+            dot_row<C, rows>(w.data + j * w.row_bytes, prepared, i, w.k, y + i * ldy + j, ldy);
+        });
 }
 
 }  // namespace

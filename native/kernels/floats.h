@@ -65,41 +65,48 @@ struct BFloatRows {
     }
 };
 
-// The dot path: N rows of activations, weights read once.
+// The dot path: one weight row with N rows of activations.
 template <class V, int N>
-void float_dot_rows(const Matrix& w, const void* prepared, int64_t first, float* y, int64_t ldy, int64_t begin,
-                    int64_t end) {
+LLAMERO_INLINE void float_dot_row(const uint8_t* row, const float* x, int64_t k, float* y, int64_t ldy) {
     using Value = typename V::Value;
     constexpr int chains = N > 2 ? 2 : 4;  // sums that do not wait for each other
-    const float* x = static_cast<const float*>(prepared) + first * FloatRows::stride(w.k);
-    for (int64_t j = begin; j < end; ++j) {
-        const Value* p = reinterpret_cast<const Value*>(w.data + j * w.row_bytes);
-        Floats sums[N][chains];
+    const Value* p = reinterpret_cast<const Value*>(row);
+    Floats sums[N][chains];
+    for (int r = 0; r < N; ++r)
+        for (int c = 0; c < chains; ++c) sums[r][c] = zero_floats();
+    const auto add = [&](Floats weights, int64_t at, int chain) {
+        LLAMERO_UNROLL
         for (int r = 0; r < N; ++r)
-            for (int c = 0; c < chains; ++c) sums[r][c] = zero_floats();
-        const auto add = [&](Floats weights, int64_t at, int chain) {
-            LLAMERO_UNROLL
-            for (int r = 0; r < N; ++r)
-                sums[r][chain] = multiply_add(weights, load_floats(x + r * FloatRows::stride(w.k) + at), sums[r][chain]);
-        };
-        int64_t at = 0;
-        for (; at + chains * lanes <= w.k; at += chains * lanes) {
-            prefetch_stream(p + at, chains * lanes * sizeof(Value));
-            LLAMERO_UNROLL
-            for (int c = 0; c < chains; ++c) add(V::load(p + at + c * lanes), at + c * lanes, c);
-        }
-        for (; at + lanes <= w.k; at += lanes) add(V::load(p + at), at, 0);
-        if (at < w.k) {
-            Value tail[lanes] = {};
-            std::memcpy(tail, p + at, (w.k - at) * sizeof(Value));
-            add(V::load(tail), at, 0);
-        }
-        for (int r = 0; r < N; ++r) {
-            Floats all = sums[r][0];
-            for (int c = 1; c < chains; ++c) all = all + sums[r][c];
-            y[(first + r) * ldy + j] = sum_floats(all);
-        }
+            sums[r][chain] = multiply_add(weights, load_floats(x + r * FloatRows::stride(k) + at), sums[r][chain]);
+    };
+    int64_t at = 0;
+    for (; at + chains * lanes <= k; at += chains * lanes) {
+        prefetch_stream(p + at, chains * lanes * sizeof(Value));
+        LLAMERO_UNROLL
+        for (int c = 0; c < chains; ++c) add(V::load(p + at + c * lanes), at + c * lanes, c);
     }
+    for (; at + lanes <= k; at += lanes) add(V::load(p + at), at, 0);
+    if (at < k) {
+        Value tail[lanes] = {};
+        std::memcpy(tail, p + at, (k - at) * sizeof(Value));
+        add(V::load(tail), at, 0);
+    }
+    for (int r = 0; r < N; ++r) {
+        Floats all = sums[r][0];
+        for (int c = 1; c < chains; ++c) all = all + sums[r][c];
+        y[r * ldy] = sum_floats(all);
+    }
+}
+
+// y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
+template <class V>
+void float_dot_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin,
+                       int64_t end) {
+    const float* x = static_cast<const float*>(prepared);
+    for (int64_t j = begin; j < end; ++j)
+        in_tiles<4>(0, n, [&](int64_t i, auto rows) {
+            float_dot_row<V, rows>(w.data + j * w.row_bytes, x + i * FloatRows::stride(w.k), w.k, y + i * ldy + j, ldy);
+        });
 }
 
 // How a tile multiplies: one float of each weight row at a time.
@@ -117,8 +124,9 @@ struct OneFloat {
         for (; i < count; ++i) out[i] = V::one(value_at<V>(p, i));
         for (; i % 4; ++i) out[i] = 0.0f;
     }
-    static LLAMERO_INLINE Floats multiply(const uint8_t* w, const float* x, Floats sum) {
-        return multiply_add(load_floats(reinterpret_cast<const float*>(w)), broadcast(x), sum);
+    static LLAMERO_INLINE Floats repeat(const float* x) { return broadcast(x); }
+    static LLAMERO_INLINE Floats multiply(const uint8_t* w, Floats x, Floats sum) {
+        return multiply_add(load_floats(reinterpret_cast<const float*>(w)), x, sum);
     }
 };
 
@@ -134,9 +142,9 @@ struct TwoBFloats {
         std::memcpy(out, p, count * 2);
         for (int64_t i = count; i % 8; ++i) out[i] = 0;
     }
-    static LLAMERO_INLINE Floats multiply(const uint8_t* w, const uint16_t* x, Floats sum) {
-        const __m512i two = _mm512_set1_epi32(load<int32_t>(x));
-        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(_mm512_loadu_si512(w)), "v"(two));
+    static LLAMERO_INLINE __m512i repeat(const uint16_t* x) { return _mm512_set1_epi32(load<int32_t>(x)); }
+    static LLAMERO_INLINE Floats multiply(const uint8_t* w, __m512i x, Floats sum) {
+        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(_mm512_loadu_si512(w)), "v"(x));
         return sum;
     }
 };
@@ -172,17 +180,23 @@ struct FloatPanel {
 
 template <class U, int Rows>
 void float_tile_rows(const FloatPanel<U>& panel, const typename U::Element* prepared, int64_t first, int64_t stride,
-                     int64_t count, const Outputs& out) {
+                     int64_t count, const Outputs& out, Ahead& ahead) {
     const typename U::Element* x = prepared + first * stride;
     Floats sums[Rows][float_columns];
     LLAMERO_UNROLL
-    for (int r = 0; r < Rows; ++r) out.start(sums[r], first + r, Rows);
+    for (int r = 0; r < Rows; ++r) {
+        out.start(sums[r], first + r, Rows);
+        for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof *x)) prefetch(x + r * stride + i, Rows * stride * sizeof *x);
+    }
     for (int64_t s = 0; s * U::per_lane < count; ++s) {
+        if (s % 16 == 0) ahead.fetch_some();
         LLAMERO_UNROLL
         for (int r = 0; r < Rows; ++r) {
+            auto value = U::repeat(x + r * stride + s * U::per_lane);
+            keep_in_register(value);
             LLAMERO_UNROLL
             for (int c = 0; c < float_columns; ++c)
-                sums[r][c] = U::multiply(panel.w[s][c * lanes], x + r * stride + s * U::per_lane, sums[r][c]);
+                sums[r][c] = U::multiply(panel.w[s][c * lanes], value, sums[r][c]);
         }
     }
     LLAMERO_UNROLL
@@ -213,9 +227,12 @@ void float_tile_product(const Matrix& w, const void* prepared, int64_t n, float*
             out.first = at == 0;
             out.last = at + count == w.k;
             panel.template unpack<V>(w, j, end, at, count);
-            int64_t i = 0;
-            for (; i + float_rows <= n; i += float_rows) float_tile_rows<U, float_rows>(panel, x + at, i, stride, count, out);
-            for (; i < n; ++i) float_tile_rows<U, 1>(panel, x + at, i, stride, count, out);
+            const int64_t next = out.last ? j + Panel::width : j, next_end = end - next < Panel::width ? end : next + Panel::width;
+            Ahead ahead(w, next, next_end, out.last ? 0 : (at + count) * sizeof(typename V::Value),
+                        Panel::values * sizeof(typename V::Value), (n + float_rows - 1) / float_rows * (Panel::steps / 16));
+            in_tiles<float_rows>(0, n, [&](int64_t i, auto rows) {
+                float_tile_rows<U, rows>(panel, x + at, i, stride, count, out, ahead);
+            });
         }
     }
 }

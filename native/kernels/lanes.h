@@ -1,6 +1,8 @@
 // The tile path works on a panel: weight rows side by side in the lanes of the level's widest registers, four
 // neighbouring bytes (or one float) of each row to a lane. This file chooses the level's vectors and packs panels.
 #pragma once
+#include <type_traits>
+
 #include "../products.h"
 #include "vec.h"
 
@@ -50,6 +52,13 @@ private:
     const uint8_t *row_, *stop_;
     int64_t stride_, bytes_, lines_, at_ = 0;
 };
+
+// Calls run(row, rows) for all n rows of activations, as many as Rows at a time; `rows` is a constant to the callee.
+template <int Rows, class Run>
+LLAMERO_INLINE void in_tiles(int64_t row, int64_t n, const Run& run) {
+    for (; row + Rows <= n; row += Rows) run(row, std::integral_constant<int, Rows>());
+    if constexpr (Rows > 1) in_tiles<(Rows + 1) / 2>(row, n, run);
+}
 
 // What a tile does with its sums. A panel meets k one stretch at a time; until the last, the sums of its outputs wait
 // in `waiting`, packed, because y's rows lie too far apart to stay in the cache.

@@ -57,7 +57,7 @@ struct Dots {
         LLAMERO_UNROLL
         for (int c = 0; c < Columns; ++c) {
             w.column[c] = _mm512_loadu_si512(p + 64 * c);
-            __asm__("" : "+v"(w.column[c]));  // keep it in a register for all rows
+            keep_in_register(w.column[c]);
         }
         return w;
     }

@@ -12,38 +12,20 @@ Products products();
 
 namespace {
 
-// Up to this many rows of activations the dot path is faster: it reads weights where they lie.
-constexpr int64_t dot_rows_at_most = 4;
+// Up to this many rows of activations the dot path is faster.
+constexpr int64_t few = 4;
 
 // Everything a type of weight needs; the rest of this file only picks from a table of these.
 struct Entry {
     Type type;
-    Form form;        // of activations, for few rows
-    Form tile_form;   // and for many
-    size_t (*scratch)(int64_t n);  // bytes a tile of n rows needs
-    int64_t step;     // weight rows in a tile
+    Form form, tile_form;          // of activations, for few rows and for many
+    size_t (*scratch)(int64_t n);  // bytes that tiles of n rows need
+    int64_t step;                  // weight rows in a tile
     void (*dot)(const Matrix&, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end);
     void (*tile)(const Matrix&, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
                  void* scratch);
     void (*decode)(const uint8_t* row, float* out, int64_t k);
 };
-
-template <class C>
-void dot_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end) {
-    if (n == 1) dot_rows<C, 1>(w, prepared, 0, y, ldy, begin, end);
-    else if (n == 2) dot_rows<C, 2>(w, prepared, 0, y, ldy, begin, end);
-    else if (n == 3) dot_rows<C, 3>(w, prepared, 0, y, ldy, begin, end);
-    else if (n == 4) dot_rows<C, 4>(w, prepared, 0, y, ldy, begin, end);
-}
-
-template <class V>
-void float_dot_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin,
-                       int64_t end) {
-    if (n == 1) float_dot_rows<V, 1>(w, prepared, 0, y, ldy, begin, end);
-    else if (n == 2) float_dot_rows<V, 2>(w, prepared, 0, y, ldy, begin, end);
-    else if (n == 3) float_dot_rows<V, 3>(w, prepared, 0, y, ldy, begin, end);
-    else if (n == 4) float_dot_rows<V, 4>(w, prepared, 0, y, ldy, begin, end);
-}
 
 template <class C>
 constexpr Entry blocks(Type type) {
@@ -80,7 +62,7 @@ const Entry& entry(Type type) {
     __builtin_unreachable();  // a Matrix is made with types of the table only
 }
 
-Form form(Type type, int64_t n) { return n <= dot_rows_at_most ? entry(type).form : entry(type).tile_form; }
+Form form(Type type, int64_t n) { return n <= few ? entry(type).form : entry(type).tile_form; }
 
 size_t form_bytes(Form form, int64_t n, int64_t k) {
     if (form == Form::Int8) return size_t(n * Int8Row::bytes(k));
@@ -95,14 +77,14 @@ void prepare(Form form, const float* x, int64_t, int64_t k, void* out, int64_t b
     }
 }
 
-size_t scratch_bytes(Type type, int64_t n, int64_t) { return n <= dot_rows_at_most ? 0 : entry(type).scratch(n); }
+size_t scratch_bytes(Type type, int64_t n, int64_t) { return n <= few ? 0 : entry(type).scratch(n); }
 
-int64_t step(Type type, int64_t n, int64_t) { return n <= dot_rows_at_most ? 1 : entry(type).step; }
+int64_t step(Type type, int64_t n, int64_t) { return n <= few ? 1 : entry(type).step; }
 
 void product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
              void* scratch) {
     const Entry& e = entry(w.type);
-    if (n <= dot_rows_at_most) e.dot(w, prepared, n, y, ldy, begin, end);
+    if (n <= few) e.dot(w, prepared, n, y, ldy, begin, end);
     else e.tile(w, prepared, n, y, ldy, begin, end, scratch);
 }
 

@@ -169,12 +169,9 @@ void tile_product(const Matrix& w, const void* prepared, int64_t n, float* y, in
             const int64_t next = out.last ? j + width : j, next_end = end - next < width ? end : next + width;
             Ahead ahead(w, next, next_end, out.last ? 0 : (at / 256 + 1) * stretch_bytes<C>, stretch_bytes<C>,
                         (n + rows - 1) / rows * (256 / C::group));
-            int64_t i = 0;
-            for (; i + rows <= n; i += rows) Tile<C, rows>::run(panel, prepared, i, w.k, at / 256, out, ahead);
-            if constexpr (rows > 3)
-                for (; i + 3 <= n; i += 3) Tile<C, 3>::run(panel, prepared, i, w.k, at / 256, out, ahead);
-            for (; i + 2 <= n; i += 2) Tile<C, 2>::run(panel, prepared, i, w.k, at / 256, out, ahead);
-            if (i < n) Tile<C, 1>::run(panel, prepared, i, w.k, at / 256, out, ahead);
+            in_tiles<rows>(0, n, [&](int64_t i, auto count) {
+                Tile<C, count>::run(panel, prepared, i, w.k, at / 256, out, ahead);
+            });
         }
     }
 }

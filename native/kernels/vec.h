@@ -76,6 +76,18 @@ LLAMERO_INLINE uint32_t float_to_bits(float f) {
 
 LLAMERO_INLINE float bfloat_to_float(uint16_t b) { return bits_to_float(uint32_t(b) << 16); }
 
+// Makes the compiler keep v in a register, where it would rather load it again at every use.
+template <class V>
+LLAMERO_INLINE void keep_in_register(V& v) {
+#if defined(__AVX512F__)
+    __asm__("" : "+v"(v));
+#elif defined(__x86_64__)
+    __asm__("" : "+x"(v));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(v));
+#endif
+}
+
 // Makes the compiler store v, so that its parts are loaded: broadcasting from memory is free, from a register it is not.
 template <class T>
 LLAMERO_INLINE void keep_in_memory(T& v) {
