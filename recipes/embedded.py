@@ -30,7 +30,7 @@ from llamero.training.batches import Batch, Batches, Tokens
 from llamero.training.export import export
 from llamero.training.loop import Report, Run, Settings
 from llamero.training.optimizer import Constants
-from llamero.training.parameters import arrays, fresh, weights
+from llamero.training.parameters import Parameters, arrays, fresh, weights
 from llamero.training.pretrain import NextToken
 from llamero.training.schedule import Plateau
 
@@ -46,6 +46,7 @@ ABOUT = {
 TALKS = Path(__file__).with_name("embedded_talk.txt")
 EPOCHS = 2  # told differently each time
 CONVERSATIONS = 5000  # of small talk alone, per epoch
+TUNING, TUNING_STEPS = 3000, 240  # conversations and steps of the second stage
 SEED = 1
 CHANGES = ("schedule.steps", "schedule.decay", "constants.kind")  # what a run that goes on may change
 
@@ -65,9 +66,41 @@ def main() -> None:
     schedule = Plateau(options.rate, options.steps, warmup=100, decay=options.steps // 4)
     settings = Settings(schedule, Constants(epsilon=1e-8, kind=options.optimizer), micro=4, save_every=200)
     run = Run(parameters, objective, batches, settings, options.out, changed=CHANGES)
-    run.train(Diary(options.out, lambda: measure(objective, kept, tokenizer)), until=options.until)
+    run.train(Diary(options.out, lambda: held_out(objective, kept, tokenizer)), until=options.until)
+    if run.step == options.steps:
+        tune(parameters, objective, told, tokenizer, options.out / "chat")
     export(options.out / "llama-stories.gguf", CONFIG, arrays(parameters), tokenizer.to_gguf() | ABOUT, Q8_0)
     print(f"wrote {options.out / 'llama-stories.gguf'}; held-out loss: {measure(objective, kept, tokenizer)}")
+
+
+def tune(parameters: Parameters, objective: NextToken, told: list[Story], tokenizer: Tokenizer, folder: Path) -> None:
+    """A short second stage on conversations, in which only what the assistant says counts."""
+    rng = random.Random(SEED + EPOCHS)
+    all_talks = talks(TALKS)
+    tiny = rng.sample([story for story in told if story.tier == "tiny"], TUNING * 2 // 5)
+    chats = [conversation(all_talks, story, rng) for story in tiny]
+    chats += [conversation(all_talks, None, rng) for _ in range(TUNING)]
+    rng.shuffle(chats)
+    ids = encode(chats, tokenizer)
+    tokens = Tokens.of(ids, answers(ids, tokenizer))
+    batches = Batches(tokens, context=CONFIG.context, sequences=4, seed=SEED)
+    settings = Settings(
+        Plateau(5e-4, TUNING_STEPS, warmup=10, decay=TUNING_STEPS - 10), Constants(epsilon=1e-8), micro=4
+    )
+    Run(parameters, objective, batches, settings, folder).train(Diary(folder, dict))
+
+
+def answers(ids: NDArray[np.uint16], tokenizer: Tokenizer) -> NDArray[np.bool_]:
+    """Which ids the assistant says: all between its header and the end of its turn, that end included."""
+    header = tokenizer.encode("<|start_header_id|>assistant<|end_header_id|>\n\n", bos=False, special=True)
+    counts, speaking = np.zeros(ids.size, np.bool_), False
+    for place, number in enumerate(ids.tolist()):
+        counts[place] = speaking
+        if speaking:
+            speaking = number != tokenizer.eot_id
+        elif number == header[-1]:
+            speaking = ids[place + 1 - len(header) : place + 1].tolist() == header
+    return counts
 
 
 def documents(told: list[Story], seed: int) -> list[list[Message]]:
@@ -110,10 +143,15 @@ def measure(objective: NextToken, told: list[Story], tokenizer: Tokenizer) -> tu
     return nats / tokens, nats / math.log(2) / size
 
 
+def held_out(objective: NextToken, kept: list[Story], tokenizer: Tokenizer) -> dict[str, float]:
+    """`measure` by name, for the log."""
+    return dict(zip(("held_out_nats", "held_out_bits_per_byte"), measure(objective, kept, tokenizer), strict=True))
+
+
 class Diary:
     """Writes every step to log.jsonl, and now and then the held-out loss, and says how it goes."""
 
-    def __init__(self, folder: Path, check: Callable[[], tuple[float, float]]) -> None:
+    def __init__(self, folder: Path, check: Callable[[], dict[str, float]]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.file, self.check, self.began, self.tokens = folder / "log.jsonl", check, time.time(), 0
 
@@ -121,7 +159,7 @@ class Diary:
         line = asdict(report)
         self.tokens += report.tokens
         if report.step % 250 == 0:
-            line["held_out_nats"], line["held_out_bits_per_byte"] = self.check()
+            line |= self.check()
         if report.step % 25 == 0:
             line["tokens_per_second"] = round(self.tokens / (time.time() - self.began))
             print(json.dumps(line), flush=True)
