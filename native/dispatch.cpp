@@ -17,6 +17,9 @@ const Kernels& kernels();
 namespace avx2 {
 const Kernels& kernels();
 }
+namespace avxvnni {
+const Kernels& kernels();
+}
 namespace avx512 {
 const Kernels& kernels();
 }
@@ -49,21 +52,23 @@ bool has_avx2() {
     return all(saved_state(one), 0x6) && all(one.c, avx_fma_f16c) && all(seven.b, 1u << 5);
 }
 
+bool has_avxvnni() { return has_avx2() && all(cpuid(7, 1).a, 1u << 4); }
+
 bool has_avx512() {
-    const Registers one = cpuid(1, 0), seven = cpuid(7, 0), more = cpuid(7, 1);
+    const Registers one = cpuid(1, 0), seven = cpuid(7, 0);
     const unsigned f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
-    return has_avx2() && all(saved_state(one), 0xe6) && all(seven.b, f_dq_bw_vl) && all(seven.c, 1u << 11) &&
-           all(more.a, 1u << 5);
+    return has_avx2() && all(saved_state(one), 0xe6) && all(seven.b, f_dq_bw_vl) && all(seven.c, 1u << 11);
 }
 
 }  // namespace
 
 const Kernels* const* levels() {
-    static const Kernels* found[4] = {};
+    static const Kernels* found[5] = {};
     static const bool filled = [] {
         int n = 0;
         found[n++] = &baseline::kernels();
         if (has_avx2()) found[n++] = &avx2::kernels();
+        if (has_avxvnni()) found[n++] = &avxvnni::kernels();
         if (has_avx512()) found[n++] = &avx512::kernels();
         return true;
     }();

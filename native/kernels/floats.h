@@ -130,8 +130,8 @@ struct OneFloat {
     }
 };
 
-#if defined(__AVX512BF16__)
-// Two bfloats of each weight row at a time.
+#if defined(__AVX512F__)
+// Two bfloats of each weight row at a time, where the processor has the instruction: not all of this level do.
 struct TwoBFloats {
     using Rows = BFloatRows;
     using Element = uint16_t;

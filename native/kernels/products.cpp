@@ -46,15 +46,15 @@ constexpr Entry entries[] = {
     blocks<Q5_K>(Type::Q5_K), blocks<Q6_K>(Type::Q6_K), blocks<IQ4_NL>(Type::IQ4_NL), blocks<IQ4_XS>(Type::IQ4_XS),
 };
 
-#if defined(__AVX512BF16__)
+#if defined(__AVX512F__)
 constexpr Entry bfloat_pairs = floats<BF16, TwoBFloats>(Type::BF16, Form::BFloat);
 
 // Multiplying pairs of bfloats is twice as fast as floats on AMD's processors, and half as fast on Intel's.
-bool pairs_pay() { return __builtin_cpu_is("amd"); }
+bool pairs_pay() { return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd"); }
 #endif
 
 const Entry& entry(Type type) {
-#if defined(__AVX512BF16__)
+#if defined(__AVX512F__)
     if (type == Type::BF16 && pairs_pay()) return bfloat_pairs;
 #endif
     for (const Entry& e : entries)
