@@ -256,6 +256,7 @@ void bind_machine(nb::module_& m) {
 }  // namespace
 
 NB_MODULE(_native, m) {
+    nb::set_leak_warnings(false);  // a program may end in the middle of an answer
     m.doc() = "llamero's native core: arithmetic over stored weights, and the tokenizers' merges.";
     m.def("levels", &level_names, "Instruction-set levels that run here, weakest first.");
     m.def("usable_cores", &usable_cores, "Processor cores that this process may use.");
