@@ -7,8 +7,8 @@
 //     scales(blocks, scale, min)   the 256 / group scales, and minima where the type has them
 //     quants(blocks, part)         quants 32 part to 32 part + 31
 //
-// The same two functions serve the dot path, the panels of the tile path and plain decoding, on every level. Rows come in
-// stretches of 256 values; the end of a row of smaller blocks is copied and filled up with zeros first.
+// The same two functions serve the dot path, the panels of the tile path and plain decoding, on every level. Rows come
+// in stretches of 256 values; the end of a row of smaller blocks is copied and filled up with zeros first.
 #pragma once
 #include "codec_iq4_nl.h"
 #include "codec_iq4_xs.h"

@@ -15,7 +15,9 @@ struct Q5_0 {
     static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
         store(scale, halves_apart(&b->d, sizeof(Block)));
     }
-    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) { return nibbles(b[part].q) | bits_to_bytes(b[part].fifth, 16); }
+    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
+        return nibbles(b[part].q) | bits_to_bytes(b[part].fifth, 16);
+    }
 };
 
 }  // namespace

@@ -16,7 +16,9 @@ struct Q5_1 {
         store(scale, halves_apart(&b->d, sizeof(Block)));
         store(min, -halves_apart(&b->m, sizeof(Block)));
     }
-    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) { return nibbles(b[part].q) | bits_to_bytes(b[part].fifth, 16); }
+    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
+        return nibbles(b[part].q) | bits_to_bytes(b[part].fifth, 16);
+    }
 };
 
 }  // namespace

@@ -150,17 +150,9 @@ struct TwoBFloats {
 };
 #endif
 
-#if defined(__AVX512F__)
-constexpr int float_columns = 4, float_rows = 6;
-#elif defined(__AVX2__)
-constexpr int float_columns = 2, float_rows = 6;
-#else
-constexpr int float_columns = 2, float_rows = 4;
-#endif
-
 template <class U>
 struct FloatPanel {
-    static constexpr int width = float_columns * lanes;
+    static constexpr int width = tile_columns * lanes;
     static constexpr int steps = 64, values = steps * U::per_lane;  // of k
     alignas(64) uint8_t w[steps][width][4];
     alignas(64) typename U::Element rows[lanes][values];
@@ -178,15 +170,17 @@ struct FloatPanel {
     }
 };
 
+// One tile: the products of Rows rows of activations with a panel.
 template <class U, int Rows>
-void float_tile_rows(const FloatPanel<U>& panel, const typename U::Element* prepared, int64_t first, int64_t stride,
-                     int64_t count, const Outputs& out, Ahead& ahead) {
+LLAMERO_ALONE void float_tile(const FloatPanel<U>& panel, const typename U::Element* prepared, int64_t first,
+                              int64_t stride, int64_t count, const Outputs& out, Ahead& ahead) {
     const typename U::Element* x = prepared + first * stride;
-    Floats sums[Rows][float_columns];
+    Floats sums[Rows][tile_columns];
     LLAMERO_UNROLL
     for (int r = 0; r < Rows; ++r) {
+        for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof *x))  // of the next tile
+            prefetch(x + r * stride + i, Rows * stride * sizeof *x);
         out.start(sums[r], first + r, Rows);
-        for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof *x)) prefetch(x + r * stride + i, Rows * stride * sizeof *x);
     }
     for (int64_t s = 0; s * U::per_lane < count; ++s) {
         if (s % 16 == 0) ahead.fetch_some();
@@ -195,7 +189,7 @@ void float_tile_rows(const FloatPanel<U>& panel, const typename U::Element* prep
             auto value = U::repeat(x + r * stride + s * U::per_lane);
             keep_in_register(value);
             LLAMERO_UNROLL
-            for (int c = 0; c < float_columns; ++c)
+            for (int c = 0; c < tile_columns; ++c)
                 sums[r][c] = U::multiply(panel.w[s][c * lanes], value, sums[r][c]);
         }
     }
@@ -213,25 +207,21 @@ template <class V, class U>
 void float_tile_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin,
                         int64_t end, void* scratch) {
     using Panel = FloatPanel<U>;
+    constexpr int64_t bytes = Panel::values * sizeof(typename V::Value);
     Panel& panel = *static_cast<Panel*>(scratch);
     const typename U::Element* x = static_cast<const typename U::Element*>(prepared);
-    const int64_t stride = U::Rows::stride(w.k);
-    Outputs out{};
-    out.waiting = reinterpret_cast<float*>(&panel + 1);
-    out.ldy = ldy;
+    const int64_t stride = U::Rows::stride(w.k), tiles = (n + float_tile_rows - 1) / float_tile_rows;
+    Outputs out(reinterpret_cast<float*>(&panel + 1), ldy);
     for (int64_t j = begin; j < end; j += Panel::width) {
-        out.y = y + j;
-        out.valid = end - j < Panel::width ? end - j : Panel::width;
         for (int64_t at = 0; at < w.k; at += Panel::values) {
             const int64_t count = w.k - at < Panel::values ? w.k - at : Panel::values;
-            out.first = at == 0;
-            out.last = at + count == w.k;
+            const bool last = at + Panel::values >= w.k;
+            out.turn_to(y + j, end - j, at == 0, last);
             panel.template unpack<V>(w, j, end, at, count);
-            const int64_t next = out.last ? j + Panel::width : j, next_end = end - next < Panel::width ? end : next + Panel::width;
-            Ahead ahead(w, next, next_end, out.last ? 0 : (at + count) * sizeof(typename V::Value),
-                        Panel::values * sizeof(typename V::Value), (n + float_rows - 1) / float_rows * (Panel::steps / 16));
-            in_tiles<float_rows>(0, n, [&](int64_t i, auto rows) {
-                float_tile_rows<U, rows>(panel, x + at, i, stride, count, out, ahead);
+            Ahead ahead(w, last ? j + Panel::width : j, end, Panel::width, last ? 0 : (at / Panel::values + 1) * bytes,
+                        bytes, tiles * (Panel::steps / 16));
+            in_tiles<float_tile_rows>(0, n, [&](int64_t i, auto rows) {
+                float_tile<U, rows>(panel, x + at, i, stride, count, out, ahead);
             });
         }
     }

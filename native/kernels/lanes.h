@@ -32,25 +32,26 @@ LLAMERO_INLINE Floats subtract_product(Floats c, Floats a, Floats b) { return c 
 // would fill the processor's buffers and hold everything up.
 class Ahead {
 public:
-    // Bytes [from, from + bytes) of the rows [j, end) of w, in `turns` turns.
-    Ahead(const Matrix& w, int64_t j, int64_t end, int64_t from, int64_t bytes, int64_t turns)
-        : row_(w.data + j * w.row_bytes + from), stop_(w.data + end * w.row_bytes), stride_(w.row_bytes), bytes_(bytes + 63),
-          lines_(((end - j) * (bytes_ / 64) + turns - 1) / turns) {}
+    // Bytes [from, from + bytes) of rows [j, j + count) of w, as far as they are before `end`, in so many turns.
+    Ahead(const Matrix& w, int64_t j, int64_t end, int64_t count, int64_t from, int64_t bytes, int64_t turns)
+        : row_(w.data + j * w.row_bytes + from), stride_(w.row_bytes), bytes_(bytes + 63),
+          rows_(end - j < count ? end - j : count), lines_((rows_ * (bytes_ / 64) + turns - 1) / turns) {}
 
     LLAMERO_INLINE void fetch_some() {
-        for (int64_t i = 0; i < lines_ && row_ < stop_; ++i) {
+        for (int64_t i = 0; i < lines_ && rows_ > 0; ++i) {
             prefetch(row_, uintptr_t(at_));
             at_ += 64;
             if (at_ >= bytes_) {
                 at_ = 0;
                 row_ += stride_;
+                --rows_;
             }
         }
     }
 
 private:
-    const uint8_t *row_, *stop_;
-    int64_t stride_, bytes_, lines_, at_ = 0;
+    const uint8_t* row_;
+    int64_t stride_, bytes_, rows_, lines_, at_ = 0;
 };
 
 // Calls run(row, rows) for all n rows of activations, as many as Rows at a time; `rows` is a constant to the callee.
@@ -60,34 +61,44 @@ LLAMERO_INLINE void in_tiles(int64_t row, int64_t n, const Run& run) {
     if constexpr (Rows > 1) in_tiles<(Rows + 1) / 2>(row, n, run);
 }
 
-// What a tile does with its sums. A panel meets k one stretch at a time; until the last, the sums of its outputs wait
-// in `waiting`, packed, because y's rows lie too far apart to stay in the cache.
-struct Outputs {
-    float* waiting;   // (rows, width)
-    float* y;         // the panel's first output of row 0
-    int64_t ldy;
-    int64_t valid;    // of the panel's width, how many outputs exist
-    bool first, last; // of the stretches
+// Where the sums of a panel go. It meets k one stretch at a time; until the last, the sums wait packed together,
+// because y's rows lie too far apart to stay in the cache.
+class Outputs {
+public:
+    Outputs(float* waiting, int64_t ldy) : waiting_(waiting), ldy_(ldy) {}
+
+    // The next stretch: y points at the panel's first output of row 0, `valid` outputs or more of its width exist.
+    void turn_to(float* y, int64_t valid, bool first, bool last) {
+        y_ = y;
+        valid_ = valid;
+        first_ = first;
+        last_ = last;
+    }
 
     // The sums so far of one row of a tile of `rows` rows.
     template <int Columns>
     LLAMERO_INLINE void start(Floats (&sums)[Columns], int64_t row, int rows) const {
-        const float* held = waiting + row * (Columns * lanes);
-        if (last)  // the next tile's rows of y: each lies in a page of its own
-            for (int j = 0; j < Columns * lanes; j += 16) prefetch(y + j, uintptr_t((row + rows) * ldy) * sizeof(float));
+        const float* held = waiting_ + row * (Columns * lanes);
+        if (last_)  // fetch the next tile's rows of y: each lies in a page of its own
+            for (int j = 0; j < Columns * lanes; j += 16)
+                prefetch(y_ + j, uintptr_t((row + rows) * ldy_) * sizeof(float));
         LLAMERO_UNROLL
-        for (int c = 0; c < Columns; ++c) sums[c] = first ? zero_floats() : load_floats(held + c * lanes);
+        for (int c = 0; c < Columns; ++c) sums[c] = first_ ? zero_floats() : load_floats(held + c * lanes);
     }
 
     template <int Columns>
     LLAMERO_INLINE void put(const Floats (&sums)[Columns], int64_t row) const {
-        float* held = waiting + row * (Columns * lanes);
-        float* out = last && valid == Columns * lanes ? y + row * ldy : held;
+        float *held = waiting_ + row * (Columns * lanes), *out = y_ + row * ldy_;
+        const bool whole = last_ && valid_ >= Columns * lanes;
         LLAMERO_UNROLL
-        for (int c = 0; c < Columns; ++c) store_floats(out + c * lanes, sums[c]);
-        if (last && out == held)
-            for (int64_t j = 0; j < valid; ++j) y[row * ldy + j] = held[j];
+        for (int c = 0; c < Columns; ++c) store_floats((whole ? out : held) + c * lanes, sums[c]);
+        if (last_ && !whole) std::memcpy(out, held, size_t(valid_) * sizeof(float));
     }
+
+private:
+    float *waiting_, *y_ = nullptr;
+    int64_t ldy_, valid_ = 0;
+    bool first_ = false, last_ = false;
 };
 
 }  // namespace

@@ -6,6 +6,9 @@ namespace LLAMERO_LEVEL {
 namespace {
 
 constexpr int lanes = 16;
+// A tile: vectors of weight rows times rows of activations. All its sums stay in registers; those of block types twice,
+// as integers and as floats.
+constexpr int tile_columns = 4, tile_rows = 3, float_tile_rows = 6;
 typedef __m512 Floats;
 
 LLAMERO_INLINE Floats zero_floats() { return _mm512_setzero_ps(); }
@@ -39,7 +42,7 @@ LLAMERO_INLINE void interleave4(const uint8_t* rows, int64_t stride, uint8_t* ou
     _mm512_storeu_si512(out + 3 * out_stride, _mm512_unpackhi_epi64(b, d));
 }
 
-// Panels hold weight / scale + 128 unless the weights have minima, for unsigned bytes are what the processor multiplies.
+// The processor multiplies unsigned bytes: panels hold weight / scale + 128, or the quants where weights have minima.
 template <class C>
 constexpr int panel_offset = C::mins ? 0 : 128;
 

@@ -29,7 +29,7 @@ struct Entry {
 
 template <class C>
 constexpr Entry blocks(Type type) {
-    return {type, Form::Int8, Form::Int8, tile_scratch<C>, TileShape<C>::width,
+    return {type, Form::Int8, Form::Int8, tile_scratch<C>, panel_width,
             dot_product<C>, tile_product<C>, decode_row<C>};
 }
 

@@ -1,5 +1,5 @@
-// The tile path: many rows of activations. A panel of weight rows is unpacked once, 256 values of k at a time so that it
-// fits the first-level cache, and meets all rows of activations from there. Bound by arithmetic.
+// The tile path: many rows of activations. A panel of weight rows is unpacked once, 256 values of k at a time so that
+// it fits the first-level cache, and meets all rows of activations from there. Bound by arithmetic.
 #pragma once
 #include "codec.h"
 #include "int8.h"
@@ -9,25 +9,12 @@ namespace llamero {
 namespace LLAMERO_LEVEL {
 namespace {
 
-// The size of a tile: `columns` vectors of weight rows times `rows` of activations. Integer and float sums of all of
-// them stay in registers.
-template <class C>
-struct TileShape {
-#if defined(__AVX512F__)
-    static constexpr int columns = 4, rows = 3;
-#elif defined(__AVX2__)
-    static constexpr int columns = 2, rows = 3;
-#else
-    static constexpr int columns = 2, rows = 4;
-#endif
-    static constexpr int width = columns * lanes;  // weight rows in a panel
-};
+constexpr int panel_width = tile_columns * lanes;  // weight rows in a panel
 
 // 256 values of `width` weight rows, unpacked.
 template <class C>
 struct Panel {
-    static constexpr int width = TileShape<C>::width;
-    static constexpr int groups = 256 / C::group;
+    static constexpr int width = panel_width, groups = 256 / C::group;
     alignas(64) uint8_t q[64][width][4];
     alignas(64) float scale[groups][width];
     alignas(64) float shift[groups][width];  // -bias times the scale
@@ -70,9 +57,9 @@ struct Panel {
 // One tile: the products of Rows rows of 256 activations with a panel.
 template <class C, int Rows>
 struct Tile {
-    static constexpr int columns = TileShape<C>::columns, groups = 256 / C::group;
-    using Sums = Floats[Rows][columns];
-    using Integers = Dots<C::peak, panel_offset<C>, columns>;
+    static constexpr int groups = 256 / C::group;
+    using Sums = Floats[Rows][tile_columns];
+    using Integers = Dots<C::peak, panel_offset<C>, tile_columns>;
 
     // Where the integer sums of every group start. Blocks of activations hold it for an offset of 128.
     struct Starts {
@@ -84,7 +71,9 @@ struct Tile {
                 for (int g = 0; g < groups; ++g)
                     held[r][g] = (in_block(*x[r])[g] - biased_zero) / 128 * panel_offset<C> + biased_zero;
         }
-        static LLAMERO_INLINE const int32_t* in_block(const Int8Block& x) { return C::group == 32 ? x.start : x.starts16; }
+        static LLAMERO_INLINE const int32_t* in_block(const Int8Block& x) {
+            return C::group == 32 ? x.start : x.starts16;
+        }
         LLAMERO_INLINE const int32_t* at(const Int8Block& x, int r, int g) const {
             return panel_offset<C> == 128 ? in_block(x) + g : &held[r][g];
         }
@@ -103,7 +92,7 @@ struct Tile {
             for (int r = 0; r < Rows; ++r) d[r].add(weights, x[r]->q + g * C::group + 4 * four);
         }
         LLAMERO_UNROLL
-        for (int c = 0; c < columns; ++c) {
+        for (int c = 0; c < tile_columns; ++c) {
             LLAMERO_UNROLL
             for (int r = 0; r < Rows; ++r)
                 sums[r][c] = multiply_add(d[r].scaled(c, &panel.scale[g][c * lanes], &panel.shift[g][c * lanes]),
@@ -115,24 +104,23 @@ struct Tile {
         }
     }
 
-    static LLAMERO_INLINE void take_minima(const Panel<C>& panel, const Int8Block& x, int g, Floats (&sums)[columns]) {
-        const float total16 = C::group == 16 ? biased_sum(x.starts16[g]) * x.scale[g / 2] : 0.0f;
+    static LLAMERO_INLINE void take_minima(const Panel<C>& panel, const Int8Block& x, int g,
+                                           Floats (&sums)[tile_columns]) {
+        const float start = bits_to_float(uint32_t(x.starts16[g])) - bias, total16 = start * x.scale[g / 2] / -128.0f;
         const Floats total = broadcast(C::group == 32 ? &x.total[g] : &total16);
         LLAMERO_UNROLL
-        for (int c = 0; c < columns; ++c)
+        for (int c = 0; c < tile_columns; ++c)
             sums[c] = subtract_product(sums[c], load_floats(&panel.min[g][c * lanes]), total);
-    }
-    static LLAMERO_INLINE float biased_sum(int32_t start) { return (bits_to_float(uint32_t(start)) - bias) * (-1.0f / 128); }
-
-    // Rows `first` and following of the activations, block `block` of each.
-    static void run(const Panel<C>& panel, const void* prepared, int64_t first, int64_t k, int64_t block,
-                    const Outputs& out, Ahead& ahead) {
+    }    // Rows `first` and following of the activations, block `block` of each.
+    static LLAMERO_ALONE void run(const Panel<C>& panel, const void* prepared, int64_t first, int64_t k,
+                                  int64_t block, const Outputs& out, Ahead& ahead) {
         const Int8Block* x[Rows];
         Sums sums;
         LLAMERO_UNROLL
         for (int r = 0; r < Rows; ++r) {
             x[r] = Int8Row::at(prepared, first + r, k) + block;
-            for (uintptr_t line = 0; line < sizeof(Int8Block); line += 64) prefetch(x[r], Rows * Int8Row::bytes(k) + line);
+            for (uintptr_t line = 0; line < sizeof(Int8Block); line += 64)  // of the next tile
+                prefetch(x[r], Rows * Int8Row::bytes(k) + line);
             out.start(sums[r], first + r, Rows);
         }
         const Starts starts(x);
@@ -147,30 +135,25 @@ struct Tile {
 
 template <class C>
 size_t tile_scratch(int64_t n) {
-    return sizeof(Panel<C>) + size_t(n) * TileShape<C>::width * sizeof(float);
+    return sizeof(Panel<C>) + size_t(n) * panel_width * sizeof(float);
 }
 
 // y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
 template <class C>
 void tile_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
                   void* scratch) {
-    constexpr int rows = TileShape<C>::rows, width = TileShape<C>::width;
     Panel<C>& panel = *static_cast<Panel<C>*>(scratch);
-    Outputs out{};
-    out.waiting = reinterpret_cast<float*>(&panel + 1);
-    out.ldy = ldy;
-    for (int64_t j = begin; j < end; j += width) {
-        out.y = y + j;
-        out.valid = end - j < width ? end - j : width;
+    Outputs out(reinterpret_cast<float*>(&panel + 1), ldy);
+    const int64_t tiles = (n + tile_rows - 1) / tile_rows;
+    for (int64_t j = begin; j < end; j += panel_width) {
         for (int64_t at = 0; at < w.k; at += 256) {
-            out.first = at == 0;
-            out.last = at + 256 >= w.k;
+            const bool last = at + 256 >= w.k;
+            out.turn_to(y + j, end - j, at == 0, last);
             panel.unpack(w, j, end, at);
-            const int64_t next = out.last ? j + width : j, next_end = end - next < width ? end : next + width;
-            Ahead ahead(w, next, next_end, out.last ? 0 : (at / 256 + 1) * stretch_bytes<C>, stretch_bytes<C>,
-                        (n + rows - 1) / rows * (256 / C::group));
-            in_tiles<rows>(0, n, [&](int64_t i, auto count) {
-                Tile<C, count>::run(panel, prepared, i, w.k, at / 256, out, ahead);
+            Ahead ahead(w, last ? j + panel_width : j, end, panel_width, last ? 0 : (at / 256 + 1) * stretch_bytes<C>,
+                        stretch_bytes<C>, tiles * (256 / C::group));
+            in_tiles<tile_rows>(0, n, [&](int64_t i, auto rows) {
+                Tile<C, rows>::run(panel, prepared, i, w.k, at / 256, out, ahead);
             });
         }
     }

@@ -1,5 +1,5 @@
 // Small vectors that the products are written with. Portable arithmetic uses the compiler's vector types (+, &, >> work
-// on every processor); what needs a processor's own instruction is in vec_avx2.h or vec_plain.h (32 bytes, the dot path)
+// on every processor); what needs a processor's own instruction is in vec_avx2.h or vec_plain.h (32 bytes, dot path)
 // and lanes_*.h (native width, the tile path). Everything is per level: nothing here may be shared between levels.
 #pragma once
 #include <cstdint>
@@ -21,6 +21,7 @@
 #endif
 
 #define LLAMERO_INLINE inline __attribute__((always_inline))
+#define LLAMERO_ALONE __attribute__((noinline))  // needs all registers for itself
 #define LLAMERO_UNROLL _Pragma("GCC unroll 16")
 
 namespace llamero {
@@ -55,8 +56,8 @@ LLAMERO_INLINE U8x32 field(U8x32 v, int right, uint8_t mask) {
 
 LLAMERO_INLINE F32x8 to_float(I32x8 v) { return __builtin_convertvector(v, F32x8); }
 
-// An integer below 2^22 in size may be kept as the bits of the float 1.5 * 2^23 + integer: adding to the bits adds to the
-// integer, and no conversion is needed to compute with it.
+// An integer below 2^22 in size may be kept as the bits of the float 1.5 * 2^23 + integer: adding to the bits adds to
+// the integer, and no conversion is needed to compute with it.
 constexpr int32_t biased_zero = 0x4b400000;
 constexpr float bias = 12582912.0f;
 
@@ -88,7 +89,7 @@ LLAMERO_INLINE void keep_in_register(V& v) {
 #endif
 }
 
-// Makes the compiler store v, so that its parts are loaded: broadcasting from memory is free, from a register it is not.
+// Makes the compiler store v, so that its parts are loaded: broadcasting is free from memory, not from a register.
 template <class T>
 LLAMERO_INLINE void keep_in_memory(T& v) {
     __asm__("" : "+m"(v));

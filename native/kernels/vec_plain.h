@@ -119,7 +119,8 @@ LLAMERO_INLINE __m128i dot16(__m128i acc, __m128i w, __m128i x) {
     const __m128i low = _mm_madd_epi16(_mm_unpacklo_epi8(w, wn), _mm_unpacklo_epi8(x, xn));
     const __m128i high = _mm_madd_epi16(_mm_unpackhi_epi8(w, wn), _mm_unpackhi_epi8(x, xn));
     const __m128 l = _mm_castsi128_ps(low), h = _mm_castsi128_ps(high);
-    const __m128i even = _mm_castps_si128(_mm_shuffle_ps(l, h, 0x88)), odd = _mm_castps_si128(_mm_shuffle_ps(l, h, 0xdd));
+    const __m128i even = _mm_castps_si128(_mm_shuffle_ps(l, h, 0x88));
+    const __m128i odd = _mm_castps_si128(_mm_shuffle_ps(l, h, 0xdd));
     return _mm_add_epi32(acc, _mm_add_epi32(even, odd));
 }
 
