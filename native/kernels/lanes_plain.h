@@ -18,7 +18,9 @@ LLAMERO_INLINE Floats load_floats(const uint16_t* half) {
 #if defined(__aarch64__)
     return (Floats)vcvt_f32_f16(load<float16x4_t>(half));
 #else
-    return Floats{half_to_float(half[0]), half_to_float(half[1]), half_to_float(half[2]), half_to_float(half[3])};
+    const I32x4 h = (I32x4)_mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i*)half), _mm_setzero_si128());
+    const I32x4 size = h & 0x7fff, infinite = (size >= 0x7c00) & 0x7f800000;  // as half_to_float does it
+    return (Floats)((I32x4)((Floats)(size << 13) * 0x1p112f) | infinite | (h & 0x8000) << 16);
 #endif
 }
 LLAMERO_INLINE void store_floats(float* p, Floats v) { store(p, v); }
@@ -27,7 +29,11 @@ LLAMERO_INLINE Floats multiply_add(Floats a, Floats b, Floats c) { return a * b 
 LLAMERO_INLINE float sum_floats(Floats v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
 LLAMERO_INLINE Floats load_bfloats(const uint16_t* p) {
-    return Floats{bfloat_to_float(p[0]), bfloat_to_float(p[1]), bfloat_to_float(p[2]), bfloat_to_float(p[3])};
+#if defined(__aarch64__)
+    return (Floats)vshll_n_u16(load<uint16x4_t>(p), 16);
+#else
+    return (Floats)_mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64((const __m128i*)p));
+#endif
 }
 
 // Four 4-byte columns of 4 rows, transposed: out[c] holds column c of rows 0 to 3.

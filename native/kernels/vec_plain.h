@@ -11,13 +11,9 @@ LLAMERO_INLINE float half_to_float(uint16_t h) {
     std::memcpy(&f, &h, sizeof f);
     return f;
 #else
-    const uint32_t sign = uint32_t(h & 0x8000) << 16, magnitude = h & 0x7fff;
-    if (magnitude >= 0x7c00) return bits_to_float(sign | 0x7f800000 | (magnitude & 0x3ff) << 13);
-    if (magnitude < 0x0400) {  // subnormal: a count of 2^-24
-        const float size = float(magnitude) * 0x1p-24f;
-        return sign ? -size : size;
-    }
-    return bits_to_float(sign | ((magnitude << 13) + (112u << 23)));
+    // The exponent moves to its new place and bias, exactly; subnormals too, for they are normal floats.
+    const uint32_t size = h & 0x7fff, infinite = size >= 0x7c00 ? 0x7f800000 : 0;
+    return bits_to_float(float_to_bits(bits_to_float(size << 13) * 0x1p112f) | infinite | uint32_t(h & 0x8000) << 16);
 #endif
 }
 
