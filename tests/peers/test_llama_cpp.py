@@ -86,17 +86,24 @@ def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
     return found
 
 
-def divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    """Mean Kullback-Leibler divergence of q from p over the positions, in nats."""
-    return float((np.exp(p) * (p - q)).sum(axis=1).mean())
+def divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Kullback-Leibler divergence of q from p at every position, in nats."""
+    found: NDArray[np.float64] = (np.exp(p) * (p - q)).sum(axis=1)
+    return found
 
 
-def compare(what: str, path: Path, ids: list[int]) -> tuple[float, float, float]:
-    """Divergence of llamero from llama.cpp, of llamero from float32, and of llama.cpp from float32."""
+def compare(what: str, path: Path, ids: list[int]) -> None:
+    """Llamero is near llama.cpp, and no farther from float32 than it is, as far as chance lets one tell.
+
+    Two roundings of one precision differ by a few percent from text to text; three standard errors allow for that.
+    """
     oracle, native, peer = ours(NumpyOps(), path, ids), ours(NativeOps(), path, ids), theirs(path, ids)
-    to_peer, mine, other = divergence(peer, native), divergence(oracle, native), divergence(oracle, peer)
-    print(f"{what}: from llama.cpp {to_peer:.2e}; from float32: llamero {mine:.2e}, llama.cpp {other:.2e}")
-    return to_peer, mine, other
+    apart, mine, other = divergence(peer, native), divergence(oracle, native), divergence(oracle, peer)
+    means = f"from float32: llamero {mine.mean():.2e}, llama.cpp {other.mean():.2e}"
+    print(f"{what}: from llama.cpp {apart.mean():.2e}; {means}")
+    assert apart.mean() < 1e-3
+    farther = mine - other
+    assert farther.mean() <= 3 * farther.std() / np.sqrt(len(farther)) + 1e-9, means
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -104,9 +111,7 @@ def test_as_close_to_float32_as_llama_cpp(kind: str, tmp_path: Path) -> None:
     path = tmp_path / f"{kind}.gguf"
     write(kind, path)
     ids = [1, *np.random.default_rng(4).integers(3, CONFIG.vocab, POSITIONS - 1).tolist()]
-    to_peer, mine, other = compare(kind, path, ids)
-    assert to_peer < 1e-3
-    assert mine <= 1.05 * other + 1e-9  # two roundings of one precision differ by chance
+    compare(kind, path, ids)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -119,9 +124,7 @@ def test_trained_model_is_as_close_to_float32_as_llama_cpp(kind: str, tmp_path: 
     config = config_of(reader)
     tensors = [stored(tensor, kind) for tensor in export(reader, config, "gguf")]
     write_gguf(tmp_path / "model.gguf", dict(reader.metadata), tensors)
-    to_peer, mine, other = compare(f"embedded {kind}", tmp_path / "model.gguf", ids)
-    assert to_peer < 1e-3
-    assert mine <= 1.05 * other + 1e-9
+    compare(f"embedded {kind}", tmp_path / "model.gguf", ids)
 
 
 def test_greedy_text_is_the_same(tmp_path: Path) -> None:
