@@ -5,7 +5,7 @@
 //     peak     the largest quant
 //
 //     scales(blocks, scale, min)   the 256 / group scales, and minima where the type has them
-//     quants(blocks, part)         quants 32 part to 32 part + 31
+//     quants(blocks, quarter)      quants 64 quarter to 64 quarter + 63
 //
 // The same two functions serve the dot path, the panels of the tile path and plain decoding, on every level. Rows come
 // in stretches of 256 values; the end of a row of smaller blocks is copied and filled up with zeros first.
@@ -58,9 +58,9 @@ constexpr int dot_offset = goes_signed<C> ? 0 : C::offset;
 
 // Quants as bytes that stand for weight / scale + offset.
 template <class C>
-LLAMERO_INLINE U8x32 offset_quants(const typename C::Block* blocks, int part, int offset) {
-    const U8x32 q = C::quants(blocks, part);
-    return offset == C::offset ? q : q + uint8_t(offset - C::offset);
+LLAMERO_INLINE Quants offset_quants(const typename C::Block* blocks, int quarter, int offset) {
+    const Quants q = C::quants(blocks, quarter);
+    return offset == C::offset ? q : plus(q, uint8_t(offset - C::offset));
 }
 
 // Decode k values, a whole number of blocks.
@@ -70,14 +70,10 @@ void decode_row(const uint8_t* row, float* out, int64_t k) {
         const Stretch<C> blocks(row, k - at);
         float scale[256 / C::group], min[256 / C::group] = {};
         C::scales(blocks, scale, min);
-        for (int part = 0; part < 8 && at + 32 * part < k; ++part) {
-            uint8_t q[32];
-            store(q, C::quants(blocks, part));
-            for (int i = 0; i < 32; ++i) {
-                const int g = (32 * part + i) / C::group;
-                out[at + 32 * part + i] = scale[g] * float(q[i] - C::offset) - min[g];
-            }
-        }
+        uint8_t q[256];
+        for (int quarter = 0; quarter < 4; ++quarter) store_quants(q + 64 * quarter, C::quants(blocks, quarter));
+        for (int i = 0; i < 256 && at + i < k; ++i)
+            out[at + i] = scale[i / C::group] * float(q[i] - C::offset) - min[i / C::group];
     }
 }
 

@@ -1,7 +1,7 @@
 // IQ4_NL: a scale and 32 nibbles that index a table. The terms of a codec are explained in codec.h.
 #pragma once
 #include "../blocks.h"
-#include "vec.h"
+#include "quants.h"
 
 namespace llamero {
 namespace LLAMERO_LEVEL {
@@ -18,7 +18,10 @@ struct IQ4_NL {
     static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
         store(scale, halves_apart(&b->d, sizeof(Block)));
     }
-    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) { return lookup(uneven_steps, nibbles(b[part].q)); }
+    static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
+        b += 2 * quarter;
+        return lookup(uneven_steps, nibbles(b[0].q, b[1].q));
+    }
 };
 
 }  // namespace

@@ -23,8 +23,8 @@ struct IQ4_XS {
         const uint64_t six = low | high << 4;
         store(scale, (bytes_to_floats(reinterpret_cast<const uint8_t*>(&six)) - 32.0f) * half_to_float(b->d));
     }
-    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
-        return lookup(uneven_steps, nibbles(b->q + 16 * part));
+    static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
+        return lookup(uneven_steps, nibbles(b->q + 32 * quarter, b->q + 32 * quarter + 16));
     }
 };
 

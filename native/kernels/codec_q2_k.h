@@ -1,7 +1,7 @@
 // Q2_K: sixteen groups of 16 two-bit numbers with 4-bit scales and minima. See codec.h for the terms.
 #pragma once
 #include "../blocks.h"
-#include "vec.h"
+#include "quants.h"
 
 namespace llamero {
 namespace LLAMERO_LEVEL {
@@ -22,8 +22,9 @@ struct Q2_K {
             store(min + i, bytes_to_floats(high + i) * dmin);
         }
     }
-    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
-        return field(load<U8x32>(b->q + part / 4 * 32), part % 4 * 2, 3);
+    static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
+        const int shift = quarter % 2 * 4;
+        return fields(b->q + quarter / 2 * 32, shift, shift + 2, 3);
     }
 };
 

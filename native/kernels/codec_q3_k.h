@@ -1,7 +1,7 @@
 // Q3_K: sixteen groups of 16 three-bit numbers, less 4, with six-bit scales, less 32. See codec.h for the terms.
 #pragma once
 #include "../blocks.h"
-#include "vec.h"
+#include "quants.h"
 
 namespace llamero {
 namespace LLAMERO_LEVEL {
@@ -24,8 +24,9 @@ struct Q3_K {
         const uint8_t* bytes = reinterpret_cast<const uint8_t*>(six);
         for (int i = 0; i < 16; i += 8) store(scale + i, (bytes_to_floats(bytes + i) - 32.0f) * d);
     }
-    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
-        return field(load<U8x32>(b->q + part / 4 * 32), part % 4 * 2, 3) | field(load<U8x32>(b->third), part - 2, 4);
+    static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
+        const int shift = quarter % 2 * 4, bit = 2 * quarter;
+        return merge(fields(b->q + quarter / 2 * 32, shift, shift + 2, 3), fields(b->third, bit - 2, bit - 1, 4));
     }
 };
 

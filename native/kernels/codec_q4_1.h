@@ -1,7 +1,7 @@
 // Q4_1: a scale, a minimum and 32 nibbles. The terms of a codec are explained in codec.h.
 #pragma once
 #include "../blocks.h"
-#include "vec.h"
+#include "quants.h"
 
 namespace llamero {
 namespace LLAMERO_LEVEL {
@@ -16,7 +16,10 @@ struct Q4_1 {
         store(scale, halves_apart(&b->d, sizeof(Block)));
         store(min, -halves_apart(&b->m, sizeof(Block)));
     }
-    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) { return nibbles(b[part].q); }
+    static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
+        b += 2 * quarter;
+        return nibbles(b[0].q, b[1].q);
+    }
 };
 
 }  // namespace

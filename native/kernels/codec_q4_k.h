@@ -1,7 +1,7 @@
 // Q4_K: eight groups of 32 nibbles with six-bit scales and minima. See codec.h for the terms.
 #pragma once
 #include "../blocks.h"
-#include "vec.h"
+#include "quants.h"
 
 namespace llamero {
 namespace LLAMERO_LEVEL {
@@ -31,9 +31,7 @@ struct Q4_K {
         store(scale, bytes_to_floats(reinterpret_cast<const uint8_t*>(six.scale)) * half_to_float(b->d));
         store(min, bytes_to_floats(reinterpret_cast<const uint8_t*>(six.min)) * half_to_float(b->dmin));
     }
-    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
-        return field(load<U8x32>(b->q + part / 2 * 32), part % 2 * 4, 15);
-    }
+    static LLAMERO_INLINE Quants quants(const Block* b, int quarter) { return fields(b->q + 32 * quarter, 0, 4, 15); }
 };
 
 }  // namespace

@@ -1,7 +1,7 @@
 // Q5_0: a scale and 32 five-bit numbers, less 16. The terms of a codec are explained in codec.h.
 #pragma once
 #include "../blocks.h"
-#include "vec.h"
+#include "quants.h"
 
 namespace llamero {
 namespace LLAMERO_LEVEL {
@@ -15,8 +15,9 @@ struct Q5_0 {
     static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
         store(scale, halves_apart(&b->d, sizeof(Block)));
     }
-    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
-        return nibbles(b[part].q) | bits_to_bytes(b[part].fifth, 16);
+    static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
+        b += 2 * quarter;
+        return merge(nibbles(b[0].q, b[1].q), bits(b[0].fifth, b[1].fifth, 16));
     }
 };
 

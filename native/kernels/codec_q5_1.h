@@ -1,7 +1,7 @@
 // Q5_1: a scale, a minimum and 32 five-bit numbers. The terms of a codec are explained in codec.h.
 #pragma once
 #include "../blocks.h"
-#include "vec.h"
+#include "quants.h"
 
 namespace llamero {
 namespace LLAMERO_LEVEL {
@@ -16,8 +16,9 @@ struct Q5_1 {
         store(scale, halves_apart(&b->d, sizeof(Block)));
         store(min, -halves_apart(&b->m, sizeof(Block)));
     }
-    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
-        return nibbles(b[part].q) | bits_to_bytes(b[part].fifth, 16);
+    static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
+        b += 2 * quarter;
+        return merge(nibbles(b[0].q, b[1].q), bits(b[0].fifth, b[1].fifth, 16));
     }
 };
 

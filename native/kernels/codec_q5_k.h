@@ -17,8 +17,9 @@ struct Q5_K {
         store(scale, bytes_to_floats(reinterpret_cast<const uint8_t*>(six.scale)) * half_to_float(b->d));
         store(min, bytes_to_floats(reinterpret_cast<const uint8_t*>(six.min)) * half_to_float(b->dmin));
     }
-    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
-        return field(load<U8x32>(b->q + part / 2 * 32), part % 2 * 4, 15) | field(load<U8x32>(b->fifth), part - 4, 16);
+    static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
+        const int bit = 2 * quarter;
+        return merge(fields(b->q + 32 * quarter, 0, 4, 15), fields(b->fifth, bit - 4, bit - 3, 16));
     }
 };
 

@@ -1,7 +1,7 @@
 // Q6_K: sixteen groups of 16 six-bit numbers, less 32, with 8-bit scales. See codec.h for the terms.
 #pragma once
 #include "../blocks.h"
-#include "vec.h"
+#include "quants.h"
 
 namespace llamero {
 namespace LLAMERO_LEVEL {
@@ -16,11 +16,10 @@ struct Q6_K {
         const float d = half_to_float(b->d);
         for (int i = 0; i < 16; i += 8) store(scale + i, bytes_to_floats(b->scales + i) * d);
     }
-    static LLAMERO_INLINE U8x32 quants(const Block* b, int part) {
-        const int half = part / 4, quarter = part % 4;
-        const U8x32 low = load<U8x32>(b->q + 64 * half + 32 * (quarter % 2));
-        const U8x32 upper = load<U8x32>(b->upper + 32 * half);
-        return field(low, quarter / 2 * 4, 15) | field(upper, 2 * quarter - 4, 48);
+    static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
+        const int half = quarter / 2, high = quarter % 2;
+        const Quants low = two(b->q + 64 * half, b->q + 64 * half + 32);
+        return merge(field(low, 4 * high, 15), fields(b->upper + 32 * half, 4 * high - 4, 4 * high - 2, 48));
     }
 };
 

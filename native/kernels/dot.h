@@ -8,24 +8,25 @@ namespace llamero {
 namespace LLAMERO_LEVEL {
 namespace {
 
-// The running sums of one output.
+// The running sums of one output, in as many chains as keep additions from waiting for each other.
+template <int Chains>
 struct Sums {
-    F32x8 scaled[2] = {};  // two, so that neither waits for the other's last addition
-    F32x8 low = {};        // what offsets or minima take away, in some unit
+    Wide scaled[Chains];
+    F32x8 low = {};  // what offsets or minima take away, in some unit
 
-    LLAMERO_INLINE float total(float unit) const { return sum(scaled[0] + scaled[1] - low * unit); }
+    LLAMERO_INLINE Sums() {
+        for (Wide& chain : scaled) chain = zero_wide();
+    }
+    LLAMERO_INLINE float total(float unit) const {
+        Wide all = scaled[0];
+        for (int c = 1; c < Chains; ++c) all = add(all, scaled[c]);
+        return sum(halves_sum(all) - low * unit);
+    }
 };
 
 // The unit of Sums::low. Groups of 16 count sums of activations in -128ths.
 template <class C>
 constexpr float low_unit = (C::mins ? 1.0f : float(dot_offset<C>)) * (C::group == 16 ? -1.0f / 128 : 1.0f);
-
-// The products of 32 weights with part `part` of the activations.
-template <class C>
-LLAMERO_INLINE F32x8 dot_part(U8x32 w, const Int8Block& x, int part) {
-    const I8x32 q = load<I8x32>(x.q + 32 * part);
-    return to_float(goes_signed<C> ? dot_signed(I32x8{}, (I8x32)w, q) : dot(I32x8{}, w, q));
-}
 
 // The scales of 256 weights times those of their activations, and what its offsets or minima take away.
 template <class C>
@@ -44,21 +45,21 @@ LLAMERO_INLINE void join_scales(const float* scale, const float* min, const Int8
 }
 
 // 256 values of a weight row.
-template <class C, int N>
-LLAMERO_INLINE void dot_stretch(const typename C::Block* blocks, const Int8Block* const (&x)[N], Sums (&sums)[N]) {
+template <class C, int N, int Chains>
+LLAMERO_INLINE void dot_stretch(const typename C::Block* blocks, const Int8Block* const (&x)[N],
+                                Sums<Chains> (&sums)[N]) {
     alignas(32) float scale[256 / C::group], min[256 / C::group], joint[N][256 / C::group];
     C::scales(blocks, scale, min);
     LLAMERO_UNROLL
     for (int r = 0; r < N; ++r) join_scales<C>(scale, min, *x[r], joint[r], sums[r].low);
     keep_in_memory(joint);
     LLAMERO_UNROLL
-    for (int part = 0; part < 8; ++part) {
-        const U8x32 w = offset_quants<C>(blocks, part, dot_offset<C>);
+    for (int quarter = 0; quarter < 4; ++quarter) {
+        const Quants w = offset_quants<C>(blocks, quarter, dot_offset<C>);
         LLAMERO_UNROLL
-        for (int r = 0; r < N; ++r) {
-            const float* s = joint[r] + part * 32 / C::group;
-            sums[r].scaled[part % 2] += dot_part<C>(w, *x[r], part) * (C::group == 32 ? repeat(s) : spread(s));
-        }
+        for (int r = 0; r < N; ++r)
+            add_scaled<C::group>(sums[r].scaled[quarter % Chains], products<goes_signed<C>>(w, x[r]->q + 64 * quarter),
+                                 joint[r] + quarter * 64 / C::group);
     }
 }
 
@@ -66,7 +67,7 @@ LLAMERO_INLINE void dot_stretch(const typename C::Block* blocks, const Int8Block
 template <class C, int N>
 LLAMERO_INLINE void dot_row(const uint8_t* p, const void* prepared, int64_t first, int64_t k, float* y, int64_t ldy) {
     const Int8Block* x[N];
-    Sums sums[N];
+    Sums<N == 1 ? 2 : 1> sums[N];
     for (int r = 0; r < N; ++r) x[r] = Int8Row::at(prepared, first + r, k);
     for (int64_t at = 0; at < k; at += 256, p += stretch_bytes<C>) {
         prefetch_stream(p, stretch_bytes<C>);

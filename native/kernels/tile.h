@@ -43,8 +43,8 @@ struct Panel {
     LLAMERO_INLINE void unpack_row(const typename C::Block* blocks, int lane) {
         C::scales(blocks, row_scale[lane], row_min[lane]);
         LLAMERO_UNROLL
-        for (int part = 0; part < 8; ++part)
-            store(row_q[lane] + 32 * part, offset_quants<C>(blocks, part, panel_offset<C>));
+        for (int quarter = 0; quarter < 4; ++quarter)
+            store_quants(row_q[lane] + 64 * quarter, offset_quants<C>(blocks, quarter, panel_offset<C>));
     }
 
     void clear_row(int lane) {

@@ -5,13 +5,6 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__GNUC__) && !defined(__clang__)
-// Vectors wider than a level's registers are passed in memory; nothing crosses a boundary where that matters.
-#pragma GCC diagnostic ignored "-Wpsabi"
-// GCC 12's own AVX-512 header starts from registers it calls undefined (its bug 105593).
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
 #if defined(__AVX2__)
 #include <immintrin.h>
 #elif defined(__SSE2__)
@@ -45,13 +38,6 @@ LLAMERO_INLINE V load(const void* p) {
 template <class V>
 LLAMERO_INLINE void store(void* p, const V& v) {
     std::memcpy(p, &v, sizeof v);
-}
-
-// A field of every byte, moved to its place: right by `right` bits (left where negative), then only `mask`. Shifts by
-// pairs of bytes, which processors have; the mask must leave nothing that crossed over from the neighbour.
-LLAMERO_INLINE U8x32 field(U8x32 v, int right, uint8_t mask) {
-    const U16x16 pairs = (U16x16)v;
-    return (U8x32)(right < 0 ? pairs << uint16_t(-right) : pairs >> uint16_t(right)) & mask;
 }
 
 LLAMERO_INLINE F32x8 to_float(I32x8 v) { return __builtin_convertvector(v, F32x8); }
@@ -98,12 +84,6 @@ LLAMERO_INLINE void keep_in_memory(T& v) {
 // Fetch the line `ahead` bytes from p; where there is none it does nothing.
 LLAMERO_INLINE void prefetch(const void* p, uintptr_t ahead) {
     __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + ahead));
-}
-
-// Fetch [p, p + bytes) to the second-level cache.
-LLAMERO_INLINE void prefetch_far(const void* p, uintptr_t bytes) {
-    for (uintptr_t line = 0; line < bytes; line += 64)
-        __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + line), 0, 2);
 }
 
 // Fetch what a stream will need after [p, p + bytes): early to the second-level cache, and later to the first.

@@ -37,15 +37,11 @@ LLAMERO_INLINE U8x32 nibbles(const uint8_t* p) {
 
 // Byte j is `value` where bit j of `mask` is set, otherwise 0.
 LLAMERO_INLINE U8x32 bits_to_bytes(uint32_t mask, uint8_t value) {
-#if defined(__AVX512BW__) && defined(__AVX512VL__)
-    return (U8x32)_mm256_maskz_set1_epi8(mask, char(value));
-#else
     const __m256i spread = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i bit = _mm256_set1_epi64x(int64_t(0x8040201008040201));
     const __m256i bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(int32_t(mask)), spread);
     const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
     return (U8x32)_mm256_and_si256(set, _mm256_set1_epi8(char(value)));
-#endif
 }
 
 LLAMERO_INLINE U8x32 lookup(const uint8_t (&table)[16], U8x32 index) {
