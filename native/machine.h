@@ -77,7 +77,7 @@ private:
     Pool pool_;
     std::mutex door_;
     std::vector<Scratch> scratch_;  // one per thread
-    Scratch prepared_[3];           // one per form
+    Scratch prepared_[forms];       // one per form
     Scratch partial_;
     std::vector<Chunk> chunks_;
     std::vector<Block> blocks_;

@@ -80,17 +80,17 @@ std::vector<Array> Machine::matmul(const Array& x, const Matrix* const* weights,
     }
     if (n == 0) return out;
     reserve(scratch);
-    const void* forms[3] = {};
+    const void* done[forms] = {};
     for (size_t i = 0; i < count; ++i) {
         const Form form = products.form(weights[i]->type, n);
-        const void*& done = forms[static_cast<int>(form)];
-        if (!done) done = prepared(form, x);
+        const void*& rows = done[static_cast<int>(form)];
+        if (!rows) rows = prepared(form, x);
     }
     const bool shared = split(weights, count, n, k);
     run(static_cast<int64_t>(chunks_.size()), shared, [&](int thread, int64_t index) {
         const Chunk& chunk = chunks_[static_cast<size_t>(index)];
         const Matrix& w = *weights[chunk.weight];
-        const void* form = forms[static_cast<int>(products.form(w.type, n))];
+        const void* form = done[static_cast<int>(products.form(w.type, n))];
         float* y = out[static_cast<size_t>(chunk.weight)].data();
         products.product(w, form, n, y, w.rows, chunk.begin, chunk.end, scratch_[static_cast<size_t>(thread)].data());
     });

@@ -22,7 +22,8 @@ struct Matrix {
 };
 
 // How activations are prepared once before they meet weights; each weight type wants one form.
-enum class Form : int32_t { Float, BFloat, Int8 };
+enum class Form : int32_t { Float, BFloat, Int8, Fixed };
+constexpr int forms = 4;
 
 struct Products {
     // The form that a weight type wants its activations in (for n rows of them).

@@ -3,9 +3,11 @@
 //     blocks   how many stored blocks hold 256 values    group   how many neighbours share a scale (16 or 32)
 //     offset   weight = scale * (quant - offset), or     mins    weight = scale * quant - min
 //     peak     the largest quant
+//     raised   how fields of bytes may stay where they are, see quants.h
 //
-//     scales(blocks, scale, min)   the 256 / group scales, and minima where the type has them
+//     scales(blocks, scale, min)   the 256 / group scales, and minima where the type has them, eight to a vector
 //     quants(blocks, quarter)      quants 64 quarter to 64 quarter + 63
+//     raised_quants(...)           the same, with fields where they are, if `raised` says so
 //
 // The same two functions serve the dot path, the panels of the tile path and plain decoding, on every level. Rows come
 // in stretches of 256 values; the end of a row of smaller blocks is copied and filled up with zeros first.
@@ -30,25 +32,32 @@ namespace {
 template <class C>
 constexpr int64_t stretch_bytes = C::blocks * sizeof(typename C::Block);
 
-// The blocks of 256 values, or of the `count` that a row still has.
+// The last blocks of a row that is no whole number of stretches, `count` < 256 values, filled up with zeros.
 template <class C>
-class Stretch {
+class RowEnd {
 public:
-    LLAMERO_INLINE Stretch(const uint8_t* p, int64_t count) : blocks_(reinterpret_cast<const Block*>(p)) {
-        if (C::blocks > 1 && count < 256) {
-            std::memset(static_cast<void*>(end_), 0, sizeof end_);
-            std::memcpy(static_cast<void*>(end_), p, count / 32 * sizeof(Block));
-            blocks_ = end_;
+    LLAMERO_INLINE RowEnd(const uint8_t* p, int64_t count) {
+        uint8_t* out = reinterpret_cast<uint8_t*>(blocks_);
+        for (int64_t i = 0; i < C::blocks; ++i, p += sizeof(Block), out += sizeof(Block)) {
+            if (32 * i < count) std::memcpy(out, p, sizeof(Block));
+            else std::memset(out, 0, sizeof(Block));
         }
     }
-    Stretch(const Stretch&) = delete;
-    LLAMERO_INLINE operator const typename C::Block*() const { return blocks_; }
+    RowEnd(const RowEnd&) = delete;
+    LLAMERO_INLINE const typename C::Block* blocks() const { return blocks_; }
 
 private:
     using Block = typename C::Block;
-    const Block* blocks_;
-    Block end_[C::blocks];
+    Block blocks_[C::blocks];
 };
+
+// Calls f with the stretch of `count` values at p: where it lies, or as a RowEnd.
+template <class C, class F>
+LLAMERO_INLINE void with_stretch(const uint8_t* p, int64_t count, const F& f) {
+    if (C::blocks == 1 || count >= 256) return f(reinterpret_cast<const typename C::Block*>(p));
+    const RowEnd<C> end(p, count);
+    f(end.blocks());
+}
 
 // Quants as the dot path takes them. A level that cannot multiply unsigned bytes above 127 has them with a sign.
 template <class C>
@@ -63,18 +72,36 @@ LLAMERO_INLINE Quants offset_quants(const typename C::Block* blocks, int quarter
     return offset == C::offset ? q : plus(q, uint8_t(offset - C::offset));
 }
 
+// Quants for the dot path: with dot_offset<C>, and with fields where they are on levels that prefer it.
+template <class C>
+constexpr Raised fields_of = raises ? C::raised : Raised::No;
+template <class C>
+LLAMERO_INLINE Quants dot_quants(const typename C::Block* blocks, int quarter) {
+    if constexpr (fields_of<C> != Raised::No) return C::raised_quants(blocks, quarter);
+    else return offset_quants<C>(blocks, quarter, dot_offset<C>);
+}
+
+// The scales and minima of a stretch as plain floats; `min` is left alone where the type has none.
+template <class C>
+LLAMERO_INLINE void stored_scales(const typename C::Block* blocks, float* scale, float* min) {
+    F32x8 s[256 / C::group / 8], m[256 / C::group / 8];
+    C::scales(blocks, s, m);
+    store(scale, s);
+    if (C::mins) store(min, m);
+}
+
 // Decode k values, a whole number of blocks.
 template <class C>
 void decode_row(const uint8_t* row, float* out, int64_t k) {
-    for (int64_t at = 0; at < k; at += 256, row += stretch_bytes<C>) {
-        const Stretch<C> blocks(row, k - at);
-        float scale[256 / C::group], min[256 / C::group] = {};
-        C::scales(blocks, scale, min);
-        uint8_t q[256];
-        for (int quarter = 0; quarter < 4; ++quarter) store_quants(q + 64 * quarter, C::quants(blocks, quarter));
-        for (int i = 0; i < 256 && at + i < k; ++i)
-            out[at + i] = scale[i / C::group] * float(q[i] - C::offset) - min[i / C::group];
-    }
+    for (int64_t at = 0; at < k; at += 256, row += stretch_bytes<C>)
+        with_stretch<C>(row, k - at, [&](const typename C::Block* blocks) {
+            float scale[256 / C::group], min[256 / C::group] = {};
+            stored_scales<C>(blocks, scale, min);
+            uint8_t q[256];
+            for (int quarter = 0; quarter < 4; ++quarter) store_quants(q + 64 * quarter, C::quants(blocks, quarter));
+            for (int i = 0; i < 256 && at + i < k; ++i)
+                out[at + i] = scale[i / C::group] * float(q[i] - C::offset) - min[i / C::group];
+        });
 }
 
 }  // namespace

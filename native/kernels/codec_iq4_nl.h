@@ -13,10 +13,11 @@ constexpr uint8_t uneven_steps[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141,
 struct IQ4_NL {
     using Block = BlockIQ4_NL;
     static constexpr int blocks = 8, group = 32, offset = 128, peak = 255;
+    static constexpr Raised raised = Raised::No;
     static constexpr bool mins = false;
 
-    static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
-        store(scale, halves_apart(&b->d, sizeof(Block)));
+    static LLAMERO_INLINE void scales(const Block* b, F32x8* scale, F32x8*) {
+        *scale = halves_apart<sizeof(Block)>(&b->d);
     }
     static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
         b += 2 * quarter;

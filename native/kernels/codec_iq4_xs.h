@@ -10,18 +10,14 @@ namespace {
 struct IQ4_XS {
     using Block = BlockIQ4_XS;
     static constexpr int blocks = 1, group = 32, offset = 128, peak = 255;
+    static constexpr Raised raised = Raised::No;
     static constexpr bool mins = false;
 
-    static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
-        uint64_t low = load<uint32_t>(b->scales_low), high = b->scales_high;  // spread to a byte for each group
-        low = (low | low << 16) & 0x0000ffff0000ffff;
-        low = (low | low << 8) & 0x00ff00ff00ff00ff;
-        low = (low | low << 4) & 0x0f0f0f0f0f0f0f0f;
-        high = (high | high << 24) & 0x000000ff000000ff;
-        high = (high | high << 12) & 0x000f000f000f000f;
-        high = (high | high << 6) & 0x0303030303030303;
-        const uint64_t six = low | high << 4;
-        store(scale, (bytes_to_floats(reinterpret_cast<const uint8_t*>(&six)) - 32.0f) * half_to_float(b->d));
+    static LLAMERO_INLINE void scales(const Block* b, F32x8* scale, F32x8*) {
+        const I32x8 low = I32x8{} + load<int32_t>(b->scales_low), high = I32x8{} + b->scales_high;
+        const I32x8 four = low >> I32x8{0, 4, 8, 12, 16, 20, 24, 28} & 15;
+        const I32x8 two = high >> I32x8{0, 2, 4, 6, 8, 10, 12, 14} & 3;
+        *scale = to_float((four | two << 4) - 32) * half_to_float(b->d);
     }
     static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
         return lookup(uneven_steps, nibbles(b->q + 32 * quarter, b->q + 32 * quarter + 16));

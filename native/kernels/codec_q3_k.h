@@ -10,11 +10,12 @@ namespace {
 struct Q3_K {
     using Block = BlockQ3_K;
     static constexpr int blocks = 1, group = 16, offset = 4, peak = 7;
+    static constexpr Raised raised = Raised::No;
     static constexpr bool mins = false;
 
     // Scales 0-7 have their low nibbles in the low halves of bytes 0-7, scales 8-15 in the high halves; byte 8 + i
     // holds the upper pairs of scales i, i + 4, i + 8 and i + 12.
-    static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
+    static LLAMERO_INLINE void scales(const Block* b, F32x8* scale, F32x8*) {
         const float d = half_to_float(b->d);
         const uint64_t nibble = load<uint64_t>(b->scales);
         const uint32_t pairs = load<uint32_t>(b->scales + 8);
@@ -22,7 +23,7 @@ struct Q3_K {
         const uint64_t low = 0x0f0f0f0f0f0f0f0f, two = 0x0303030303030303;
         const uint64_t six[2] = {(nibble & low) | (first & two) << 4, (nibble >> 4 & low) | (second & two) << 4};
         const uint8_t* bytes = reinterpret_cast<const uint8_t*>(six);
-        for (int i = 0; i < 16; i += 8) store(scale + i, (bytes_to_floats(bytes + i) - 32.0f) * d);
+        for (int i = 0; i < 2; ++i) scale[i] = (bytes_to_floats(bytes + 8 * i) - 32.0f) * d;
     }
     static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
         const int shift = quarter % 2 * 4, bit = 2 * quarter;

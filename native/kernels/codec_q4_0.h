@@ -10,14 +10,19 @@ namespace {
 struct Q4_0 {
     using Block = BlockQ4_0;
     static constexpr int blocks = 8, group = 32, offset = 8, peak = 15;
+    static constexpr Raised raised = Raised::Nibbles16;
     static constexpr bool mins = false;
 
-    static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
-        store(scale, halves_apart(&b->d, sizeof(Block)));
+    static LLAMERO_INLINE void scales(const Block* b, F32x8* scale, F32x8*) {
+        *scale = halves_apart<sizeof(Block)>(&b->d);
     }
     static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
         b += 2 * quarter;
         return nibbles(b[0].q, b[1].q);
+    }
+    static LLAMERO_INLINE Quants raised_quants(const Block* b, int quarter) {
+        b += 2 * quarter;
+        return masked_nibbles(b[0].q, b[1].q);
     }
 };
 

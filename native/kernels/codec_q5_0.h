@@ -10,14 +10,15 @@ namespace {
 struct Q5_0 {
     using Block = BlockQ5_0;
     static constexpr int blocks = 8, group = 32, offset = 16, peak = 31;
+    static constexpr Raised raised = Raised::No;
     static constexpr bool mins = false;
 
-    static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
-        store(scale, halves_apart(&b->d, sizeof(Block)));
+    static LLAMERO_INLINE void scales(const Block* b, F32x8* scale, F32x8*) {
+        *scale = halves_apart<sizeof(Block)>(&b->d);
     }
     static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
         b += 2 * quarter;
-        return merge(nibbles(b[0].q, b[1].q), bits(b[0].fifth, b[1].fifth, 16));
+        return plus_bits(nibbles(b[0].q, b[1].q), b[0].fifth, b[1].fifth, 16);
     }
 };
 

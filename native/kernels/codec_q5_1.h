@@ -10,15 +10,16 @@ namespace {
 struct Q5_1 {
     using Block = BlockQ5_1;
     static constexpr int blocks = 8, group = 32, offset = 0, peak = 31;
+    static constexpr Raised raised = Raised::No;
     static constexpr bool mins = true;
 
-    static LLAMERO_INLINE void scales(const Block* b, float* scale, float* min) {
-        store(scale, halves_apart(&b->d, sizeof(Block)));
-        store(min, -halves_apart(&b->m, sizeof(Block)));
+    static LLAMERO_INLINE void scales(const Block* b, F32x8* scale, F32x8* min) {
+        *scale = halves_apart<sizeof(Block)>(&b->d);
+        *min = -halves_apart<sizeof(Block)>(&b->m);
     }
     static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
         b += 2 * quarter;
-        return merge(nibbles(b[0].q, b[1].q), bits(b[0].fifth, b[1].fifth, 16));
+        return plus_bits(nibbles(b[0].q, b[1].q), b[0].fifth, b[1].fifth, 16);
     }
 };
 

@@ -10,12 +10,11 @@ namespace {
 struct Q5_K {
     using Block = BlockQ5_K;
     static constexpr int blocks = 1, group = 32, offset = 0, peak = 31;
+    static constexpr Raised raised = Raised::No;
     static constexpr bool mins = true;
 
-    static LLAMERO_INLINE void scales(const Block* b, float* scale, float* min) {
-        const SixBitPairs six(b->scales);
-        store(scale, bytes_to_floats(reinterpret_cast<const uint8_t*>(six.scale)) * half_to_float(b->d));
-        store(min, bytes_to_floats(reinterpret_cast<const uint8_t*>(six.min)) * half_to_float(b->dmin));
+    static LLAMERO_INLINE void scales(const Block* b, F32x8* scale, F32x8* min) {
+        six_bit_scales(b->scales, &b->d, scale, min);
     }
     static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
         const int bit = 2 * quarter;

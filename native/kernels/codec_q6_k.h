@@ -10,11 +10,12 @@ namespace {
 struct Q6_K {
     using Block = BlockQ6_K;
     static constexpr int blocks = 1, group = 16, offset = 32, peak = 63;
+    static constexpr Raised raised = Raised::No;
     static constexpr bool mins = false;
 
-    static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
+    static LLAMERO_INLINE void scales(const Block* b, F32x8* scale, F32x8*) {
         const float d = half_to_float(b->d);
-        for (int i = 0; i < 16; i += 8) store(scale + i, bytes_to_floats(b->scales + i) * d);
+        for (int i = 0; i < 2; ++i) scale[i] = bytes_to_floats(b->scales + 8 * i) * d;
     }
     static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
         const int half = quarter / 2, high = quarter % 2;

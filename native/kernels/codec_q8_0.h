@@ -10,10 +10,11 @@ namespace {
 struct Q8_0 {
     using Block = BlockQ8_0;
     static constexpr int blocks = 8, group = 32, offset = 128, peak = 255;
+    static constexpr Raised raised = Raised::No;
     static constexpr bool mins = false;
 
-    static LLAMERO_INLINE void scales(const Block* b, float* scale, float*) {
-        store(scale, halves_apart(&b->d, sizeof(Block)));
+    static LLAMERO_INLINE void scales(const Block* b, F32x8* scale, F32x8*) {
+        *scale = halves_apart<sizeof(Block)>(&b->d);
     }
     static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
         b += 2 * quarter;

@@ -8,21 +8,18 @@ namespace llamero {
 namespace LLAMERO_LEVEL {
 namespace {
 
-// The running sums of one output, in as many chains as keep additions from waiting for each other.
-template <int Chains>
+// The running sums of one output.
 struct Sums {
-    Wide scaled[Chains];
+    Wide scaled = zero_wide();
     F32x8 low = {};  // what offsets or minima take away, in some unit
 
-    LLAMERO_INLINE Sums() {
-        for (Wide& chain : scaled) chain = zero_wide();
-    }
-    LLAMERO_INLINE float total(float unit) const {
-        Wide all = scaled[0];
-        for (int c = 1; c < Chains; ++c) all = add(all, scaled[c]);
-        return sum(halves_sum(all) - low * unit);
-    }
+    LLAMERO_INLINE float total(float unit) const { return sum(halves_sum(scaled) - low * unit); }
 };
+
+template <class C>
+using Vectors = F32x8[256 / C::group / 8];
+template <class C>
+using StretchProducts = Products256<C::group, fields_of<C>>;
 
 // The unit of Sums::low. Groups of 16 count sums of activations in -128ths.
 template <class C>
@@ -30,60 +27,104 @@ constexpr float low_unit = (C::mins ? 1.0f : float(dot_offset<C>)) * (C::group =
 
 // The scales of 256 weights times those of their activations, and what its offsets or minima take away.
 template <class C>
-LLAMERO_INLINE void join_scales(const float* scale, const float* min, const Int8Block& x, float* joint, F32x8& low) {
+LLAMERO_INLINE void join_scales(const Vectors<C>& scale, const Vectors<C>& min, const Int8Block& x, Vectors<C>& joint,
+                                F32x8& low) {
     if constexpr (C::group == 32) {
-        store(joint, load<F32x8>(scale) * load<F32x8>(x.scale));
-        if (C::mins) low += load<F32x8>(min) * load<F32x8>(x.total);
-        if (dot_offset<C>) low += load<F32x8>(scale) * load<F32x8>(x.total);
+        joint[0] = scale[0] * load<F32x8>(x.scale);
+        if (C::mins) low += min[0] * load<F32x8>(x.total);
+        if (dot_offset<C>) low += scale[0] * load<F32x8>(x.total);
     } else {
-        for (int g = 0; g < 16; g += 8) {
-            const F32x8 dx = twice(x.scale + g / 2), w = load<F32x8>(scale + g) * dx;
-            store(joint + g, w);
-            low += (C::mins ? load<F32x8>(min + g) * dx : w) * biased_to_float(load<I32x8>(x.starts16 + g));
+        for (int i = 0; i < 2; ++i) {
+            const F32x8 dx = twice(x.scale + 4 * i);
+            joint[i] = scale[i] * dx;
+            low += (C::mins ? min[i] * dx : joint[i]) * biased_to_float(load<I32x8>(x.starts16 + 8 * i));
         }
     }
 }
 
-// 256 values of a weight row.
-template <class C, int N, int Chains>
-LLAMERO_INLINE void dot_stretch(const typename C::Block* blocks, const Int8Block* const (&x)[N],
-                                Sums<Chains> (&sums)[N]) {
-    alignas(32) float scale[256 / C::group], min[256 / C::group], joint[N][256 / C::group];
-    C::scales(blocks, scale, min);
+// The products of a stretch get their scales and join the sums.
+template <class C, int N>
+LLAMERO_INLINE void add_products(const Vectors<C>& scale, const Vectors<C>& min, const StretchProducts<C> (&products)[N],
+                                 const Int8Block* const (&x)[N], Sums (&sums)[N]) {
     LLAMERO_UNROLL
-    for (int r = 0; r < N; ++r) join_scales<C>(scale, min, *x[r], joint[r], sums[r].low);
-    keep_in_memory(joint);
+    for (int r = 0; r < N; ++r) {
+        Vectors<C> joint;
+        join_scales<C>(scale, min, *x[r], joint, sums[r].low);
+        products[r].add_to(sums[r].scaled, joint);
+    }
+}
+
+// 256 values of a weight row.
+template <class C, int N>
+LLAMERO_INLINE void dot_stretch(const typename C::Block* blocks, const Int8Block* const (&x)[N], Sums (&sums)[N]) {
+    StretchProducts<C> products[N];
     LLAMERO_UNROLL
     for (int quarter = 0; quarter < 4; ++quarter) {
-        const Quants w = offset_quants<C>(blocks, quarter, dot_offset<C>);
+        const Quants w = dot_quants<C>(blocks, quarter);
         LLAMERO_UNROLL
         for (int r = 0; r < N; ++r)
-            add_scaled<C::group>(sums[r].scaled[quarter % Chains], products<goes_signed<C>>(w, x[r]->q + 64 * quarter),
-                                 joint[r] + quarter * 64 / C::group);
+            products[r].template multiply<goes_signed<C>>(quarter, w, x[r]->q + 64 * quarter);
     }
+    Vectors<C> scale, min;
+    C::scales(blocks, scale, min);
+    add_products<C>(scale, min, products, x, sums);
+}
+
+// The last `count` < 8 blocks of a row. Activations are zero behind its end.
+template <class C, int N>
+LLAMERO_INLINE void dot_end(const typename C::Block* blocks, int64_t count, const Int8Block* const (&x)[N],
+                            Sums (&sums)[N]) {
+    StretchProducts<C> products[N];
+    LLAMERO_UNROLL
+    for (int quarter = 0; quarter < 4; ++quarter) {
+        const typename C::Block* b = blocks + 2 * quarter;
+        Quants w = {};
+        if (2 * quarter + 1 < count) {
+            w = dot_quants<C>(b, 0);
+        } else if (2 * quarter < count) {
+            const typename C::Block twice[2] = {*b, *b};
+            w = dot_quants<C>(twice, 0);
+        }
+        LLAMERO_UNROLL
+        for (int r = 0; r < N; ++r)
+            products[r].template multiply<goes_signed<C>>(quarter, w, x[r]->q + 64 * quarter);
+    }
+    Vectors<C> scale = {}, min = {};
+    for (int64_t i = 0; i < count; ++i) {
+        scale[0][i] = half_to_float(blocks[i].d);
+        if constexpr (C::mins) min[0][i] = -half_to_float(blocks[i].m);
+    }
+    add_products<C>(scale, min, products, x, sums);
 }
 
 // One weight row with N rows of activations.
 template <class C, int N>
 LLAMERO_INLINE void dot_row(const uint8_t* p, const void* prepared, int64_t first, int64_t k, float* y, int64_t ldy) {
     const Int8Block* x[N];
-    Sums<N == 1 ? 2 : 1> sums[N];
+    Sums sums[N];
     for (int r = 0; r < N; ++r) x[r] = Int8Row::at(prepared, first + r, k);
-    for (int64_t at = 0; at < k; at += 256, p += stretch_bytes<C>) {
+    int64_t left = k;
+    for (; left >= 256; left -= 256, p += stretch_bytes<C>) {
         prefetch_stream(p, stretch_bytes<C>);
-        dot_stretch<C>(Stretch<C>(p, k - at), x, sums);
+        dot_stretch<C>(reinterpret_cast<const typename C::Block*>(p), x, sums);
+        LLAMERO_UNROLL
         for (int r = 0; r < N; ++r) ++x[r];
     }
+    if constexpr (C::blocks > 1)
+        if (left > 0) dot_end<C>(reinterpret_cast<const typename C::Block*>(p), left / 32, x, sums);
     for (int r = 0; r < N; ++r) y[r * ldy] = sums[r].total(low_unit<C>);
 }
 
 // y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
 template <class C>
 void dot_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end) {
-    for (int64_t j = begin; j < end; ++j)
-        in_tiles<4>(0, n, [&](int64_t i, auto rows) {
-            dot_row<C, rows>(w.data + j * w.row_bytes, prepared, i, w.k, y + i * ldy + j, ldy);
-        });
+    const uint8_t* row = w.data + begin * w.row_bytes;
+    if (n == 1) {  // the case that counts: no loop but over the rows
+        for (int64_t j = begin; j < end; ++j, row += w.row_bytes) dot_row<C, 1>(row, prepared, 0, w.k, y + j, ldy);
+        return;
+    }
+    for (int64_t j = begin; j < end; ++j, row += w.row_bytes)
+        in_tiles<4>(0, n, [&](int64_t i, auto rows) { dot_row<C, rows>(row, prepared, i, w.k, y + i * ldy + j, ldy); });
 }
 
 }  // namespace

@@ -4,6 +4,9 @@
 #include "dot.h"
 #include "floats.h"
 #include "tile.h"
+#if defined(__AVX512F__)
+#include "fixed.h"
+#endif
 
 namespace llamero {
 namespace LLAMERO_LEVEL {
@@ -48,6 +51,8 @@ constexpr Entry entries[] = {
 
 #if defined(__AVX512F__)
 constexpr Entry bfloat_pairs = floats<BF16, TwoBFloats>(Type::BF16, Form::BFloat);
+constexpr Entry fixed_halves = {Type::F16, Form::Float, Form::Fixed, fixed_tile_scratch, FixedPanel::width,
+                                float_dot_product<F16>, fixed_tile_product, decode_floats<F16>};
 
 // Multiplying pairs of bfloats is twice as fast as floats on AMD's processors, and half as fast on Intel's.
 bool pairs_pay() { return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd"); }
@@ -56,6 +61,7 @@ bool pairs_pay() { return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_
 const Entry& entry(Type type) {
 #if defined(__AVX512F__)
     if (type == Type::BF16 && pairs_pay()) return bfloat_pairs;
+    if (type == Type::F16) return fixed_halves;
 #endif
     for (const Entry& e : entries)
         if (e.type == type) return e;
@@ -65,16 +71,34 @@ const Entry& entry(Type type) {
 Form form(Type type, int64_t n) { return n <= few ? entry(type).form : entry(type).tile_form; }
 
 size_t form_bytes(Form form, int64_t n, int64_t k) {
-    if (form == Form::Int8) return size_t(n * Int8Row::bytes(k));
-    return size_t(n * (form == Form::Float ? FloatRows::bytes(k) : BFloatRows::bytes(k)));
+    switch (form) {
+        case Form::Float: return size_t(n * FloatRows::bytes(k));
+        case Form::BFloat: return size_t(n * BFloatRows::bytes(k));
+        case Form::Int8: return size_t(n * Int8Row::bytes(k));
+#if defined(__AVX512F__)
+        case Form::Fixed: return size_t(n * FixedRows::bytes(k));
+#else
+        case Form::Fixed: break;  // no entry of this level asks for it
+#endif
+    }
+    __builtin_unreachable();
+}
+
+void prepare_row(Form form, const float* x, int64_t k, void* out, int64_t row) {
+    switch (form) {
+        case Form::Float: return FloatRows::prepare(x, k, out, row);
+        case Form::BFloat: return BFloatRows::prepare(x, k, out, row);
+        case Form::Int8: return quantise_row(x, k, out, row);
+#if defined(__AVX512F__)
+        case Form::Fixed: return FixedRows::prepare(x, k, out, row);
+#else
+        case Form::Fixed: break;
+#endif
+    }
 }
 
 void prepare(Form form, const float* x, int64_t, int64_t k, void* out, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-        if (form == Form::Int8) quantise_row(x + i * k, k, out, i);
-        else if (form == Form::Float) FloatRows::prepare(x + i * k, k, out, i);
-        else BFloatRows::prepare(x + i * k, k, out, i);
-    }
+    for (int64_t i = begin; i < end; ++i) prepare_row(form, x + i * k, k, out, i);
 }
 
 size_t scratch_bytes(Type type, int64_t n, int64_t) { return n <= few ? 0 : entry(type).scratch(n); }

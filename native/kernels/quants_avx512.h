@@ -38,32 +38,71 @@ LLAMERO_INLINE Quants nibbles(const uint8_t* first, const uint8_t* second) {
     return _mm512_and_si512(_mm512_srlv_epi64(both, counts), _mm512_set1_epi8(15));
 }
 
-LLAMERO_INLINE Quants bits(uint32_t first, uint32_t second, uint8_t value) {
-    return _mm512_maskz_set1_epi8(first | uint64_t(second) << 32, char(value));
+LLAMERO_INLINE Quants plus_bits(Quants q, uint32_t first, uint32_t second, uint8_t value) {
+    return _mm512_mask_add_epi8(q, first | uint64_t(second) << 32, q, _mm512_set1_epi8(char(value)));
 }
 
 LLAMERO_INLINE Quants lookup(const uint8_t (&table)[16], Quants index) {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(load<__m128i>(table)), index);
 }
 
-template <bool Signed>
-LLAMERO_INLINE Wide products(Quants w, const int8_t* x) {
-    static_assert(!Signed, "this level multiplies unsigned bytes");
-    return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(_mm512_setzero_si512(), w, _mm512_loadu_si512(x)));
+LLAMERO_INLINE Quants masked(const uint8_t* p, uint8_t first, uint8_t second) {
+    const __m256i low = _mm256_set1_epi8(char(first)), high = _mm256_set1_epi8(char(second));
+    return _mm512_and_si512(_mm512_broadcast_i64x4(load<__m256i>(p)),
+                            _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
+}
+LLAMERO_INLINE Quants masked_nibbles(const uint8_t* first, const uint8_t* second) {
+    const Quants same = _mm512_broadcast_i32x4(load<__m128i>(first));
+    const Quants both = _mm512_mask_broadcast_i64x2(same, 0xf0, load<__m128i>(second));
+    constexpr int64_t low = 0x0f0f0f0f0f0f0f0f, high = ~low;
+    return _mm512_and_si512(both, _mm512_setr_epi64(low, low, high, high, low, low, high, high));
 }
 
-template <int Group>
-LLAMERO_INLINE void add_scaled(Wide& sums, Wide products, const float* scales) {
-    Wide spread;
-    if (Group == 32) {
-        const __m512i order = _mm512_setr_epi32(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1);
-        spread = _mm512_permutevar_ps(_mm512_castpd_ps(_mm512_set1_pd(load<double>(scales))), order);
-    } else {
-        const __m512i order = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-        spread = _mm512_permutevar_ps(_mm512_broadcast_f32x4(load<__m128>(scales)), order);
+// The products of a stretch of 256 weights and activations, in groups that share a scale. Sums of four neighbours stay
+// integers until all quarters are there: then each lane sums up a group, or a part of it, and one multiplication gives
+// all of them their scales.
+constexpr bool raises = true;
+template <int Group, Raised Fields>
+class Products256 {
+public:
+    template <bool Signed>
+    LLAMERO_INLINE void multiply(int quarter, Quants w, const int8_t* x) {
+        static_assert(!Signed, "this level multiplies unsigned bytes");
+        fours_[quarter] = _mm512_setzero_si512();
+        __asm__("vpdpbusd %2, %1, %0" : "+v"(fours_[quarter]) : "v"(w), "m"(*reinterpret_cast<const __m512i*>(x)));
     }
-    sums = _mm512_fmadd_ps(products, spread, sums);
-}
+    LLAMERO_INLINE void add_to(Wide& sums, const F32x8 (&scales)[256 / Group / 8]) const {
+        const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(fours_[0], fours_[1]),
+                                           _mm512_unpackhi_epi32(fours_[0], fours_[1]));
+        const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(fours_[2], fours_[3]),
+                                           _mm512_unpackhi_epi32(fours_[2], fours_[3]));
+        const __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+        sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(all), in_order(scales), sums);
+    }
+
+private:
+    // The sums of quarter q lie in lanes q, q + 4, q + 8 and q + 12, a part of 16 weights in each.
+    static LLAMERO_INLINE __m512 in_order(const F32x8 (&scales)[1]) {
+        const __m512i order = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 1, 3, 5, 7, 1, 3, 5, 7);
+        return lowered(_mm512_permutexvar_ps(order, _mm512_castps256_ps512((__m256)scales[0])));
+    }
+    static LLAMERO_INLINE __m512 in_order(const F32x8 (&scales)[2]) {
+        const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+        return lowered(_mm512_permutexvar_ps(
+            order, _mm512_insertf32x8(_mm512_castps256_ps512((__m256)scales[0]), (__m256)scales[1], 1)));
+    }
+    static LLAMERO_INLINE __m512 lowered(__m512 scales) {
+        constexpr float a = 1.0f, b = 1.0f / 4, c = 1.0f / 16, d = 1.0f / 64;
+        if (Fields == Raised::Nibbles16)
+            return _mm512_mul_ps(scales, _mm512_setr_ps(a, a, a, a, c, c, c, c, a, a, a, a, c, c, c, c));
+        if (Fields == Raised::Nibbles32)
+            return _mm512_mul_ps(scales, _mm512_setr_ps(a, a, a, a, a, a, a, a, c, c, c, c, c, c, c, c));
+        if (Fields == Raised::Pairs32)
+            return _mm512_mul_ps(scales, _mm512_setr_ps(a, c, a, c, a, c, a, c, b, d, b, d, b, d, b, d));
+        return scales;
+    }
+    __m512i fours_[4];
+};
 
 LLAMERO_INLINE Wide zero_wide() { return _mm512_setzero_ps(); }
 LLAMERO_INLINE Wide add(Wide a, Wide b) { return _mm512_add_ps(a, b); }

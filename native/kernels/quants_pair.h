@@ -35,8 +35,8 @@ LLAMERO_INLINE Quants fields(const uint8_t* p, int first, int second, uint8_t ma
 
 LLAMERO_INLINE Quants nibbles(const uint8_t* first, const uint8_t* second) { return {nibbles(first), nibbles(second)}; }
 
-LLAMERO_INLINE Quants bits(uint32_t first, uint32_t second, uint8_t value) {
-    return {bits_to_bytes(first, value), bits_to_bytes(second, value)};
+LLAMERO_INLINE Quants plus_bits(const Quants& q, uint32_t first, uint32_t second, uint8_t value) {
+    return {q.first + bits_to_bytes(first, value), q.second + bits_to_bytes(second, value)};
 }
 
 LLAMERO_INLINE Quants lookup(const uint8_t (&table)[16], const Quants& index) {
@@ -48,16 +48,36 @@ LLAMERO_INLINE F32x8 products(U8x32 w, const int8_t* x) {
     const I8x32 q = load<I8x32>(x);
     return to_float(Signed ? dot_signed(I32x8{}, (I8x32)w, q) : dot(I32x8{}, w, q));
 }
-template <bool Signed>
-LLAMERO_INLINE Wide products(const Quants& w, const int8_t* x) {
-    return {products<Signed>(w.first, x), products<Signed>(w.second, x + 32)};
+LLAMERO_INLINE Quants masked(const uint8_t* p, uint8_t first, uint8_t second) {
+    const U8x32 both = load<U8x32>(p);
+    return {both & first, both & second};
 }
+LLAMERO_INLINE Quants masked_nibbles(const uint8_t* first, const uint8_t* second) { return nibbles(first, second); }
 
-template <int Group>
-LLAMERO_INLINE void add_scaled(Wide& sums, const Wide& products, const float* scales) {
-    sums.first += products.first * (Group == 32 ? repeat(scales) : spread(scales));
-    sums.second += products.second * (Group == 32 ? repeat(scales + 1) : spread(scales + 2));
-}
+// The products of a stretch of 256 weights and activations, as floats, four neighbours to a lane.
+constexpr bool raises = false;
+template <int Group, Raised>
+class Products256 {
+public:
+    template <bool Signed>
+    LLAMERO_INLINE void multiply(int quarter, const Quants& w, const int8_t* x) {
+        fours_[quarter] = {products<Signed>(w.first, x), products<Signed>(w.second, x + 32)};
+    }
+    LLAMERO_INLINE void add_to(Wide& sums, const F32x8 (&vectors)[256 / Group / 8]) const {
+        alignas(32) float scales[256 / Group];
+        store(scales, vectors);
+        keep_in_memory(scales);
+        LLAMERO_UNROLL
+        for (int quarter = 0; quarter < 4; ++quarter) {
+            const float* p = scales + quarter * 64 / Group;
+            sums.first += fours_[quarter].first * (Group == 32 ? repeat(p) : spread(p));
+            sums.second += fours_[quarter].second * (Group == 32 ? repeat(p + 1) : spread(p + 2));
+        }
+    }
+
+private:
+    Wide fours_[4];
+};
 
 LLAMERO_INLINE Wide zero_wide() { return {F32x8{}, F32x8{}}; }
 LLAMERO_INLINE Wide add(const Wide& a, const Wide& b) { return {a.first + b.first, a.second + b.second}; }

@@ -29,7 +29,8 @@ struct Panel {
         for (int c = 0; c < width; c += lanes) {
             for (int l = 0; l < lanes; ++l) {
                 const uint8_t* p = w.data + (j + c + l) * w.row_bytes + at / 256 * stretch_bytes<C>;
-                if (j + c + l < end) unpack_row(Stretch<C>(p, w.k - at), l);
+                if (j + c + l < end)
+                    with_stretch<C>(p, w.k - at, [&](const typename C::Block* blocks) { unpack_row(blocks, l); });
                 else clear_row(l);
             }
             interleave(row_q, sizeof row_q[0], 64, q[0][c], sizeof q[0]);
@@ -41,7 +42,7 @@ struct Panel {
     }
 
     LLAMERO_INLINE void unpack_row(const typename C::Block* blocks, int lane) {
-        C::scales(blocks, row_scale[lane], row_min[lane]);
+        stored_scales<C>(blocks, row_scale[lane], row_min[lane]);
         LLAMERO_UNROLL
         for (int quarter = 0; quarter < 4; ++quarter)
             store_quants(row_q[lane] + 64 * quarter, offset_quants<C>(blocks, quarter, panel_offset<C>));
@@ -111,7 +112,9 @@ struct Tile {
         LLAMERO_UNROLL
         for (int c = 0; c < tile_columns; ++c)
             sums[c] = subtract_product(sums[c], load_floats(&panel.min[g][c * lanes]), total);
-    }    // Rows `first` and following of the activations, block `block` of each.
+    }
+
+    // Rows `first` and following of the activations, block `block` of each.
     static LLAMERO_ALONE void run(const Panel<C>& panel, const void* prepared, int64_t first, int64_t k,
                                   int64_t block, const Outputs& out, Ahead& ahead) {
         const Int8Block* x[Rows];

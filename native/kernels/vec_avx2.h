@@ -7,19 +7,38 @@ namespace {
 
 LLAMERO_INLINE float half_to_float(uint16_t h) { return _cvtsh_ss(h); }
 
-// Eight halves, `stride` bytes apart.
-LLAMERO_INLINE F32x8 halves_apart(const void* first, int64_t stride) {
+// Eight halves, Stride bytes apart; none lies more than the eighth's own block behind it. Gathered by the integer units,
+// which are idle, where the vector units have no permutation that does it.
+template <int Stride>
+LLAMERO_INLINE F32x8 halves_apart(const void* first) {
     const uint8_t* p = static_cast<const uint8_t*>(first);
-    __m128i h = _mm_cvtsi32_si128(load<uint16_t>(p));
-    h = _mm_insert_epi16(h, load<uint16_t>(p + stride), 1);
-    h = _mm_insert_epi16(h, load<uint16_t>(p + 2 * stride), 2);
-    h = _mm_insert_epi16(h, load<uint16_t>(p + 3 * stride), 3);
-    h = _mm_insert_epi16(h, load<uint16_t>(p + 4 * stride), 4);
-    h = _mm_insert_epi16(h, load<uint16_t>(p + 5 * stride), 5);
-    h = _mm_insert_epi16(h, load<uint16_t>(p + 6 * stride), 6);
-    h = _mm_insert_epi16(h, load<uint16_t>(p + 7 * stride), 7);
-    return (F32x8)_mm256_cvtph_ps(h);
+#if defined(__AVX512BW__)
+    if constexpr (Stride <= 18) {  // all within 128 bytes
+        constexpr int16_t s = Stride / 2;
+        const __m512i order = _mm512_castsi128_si512(
+            _mm_setr_epi16(0, s, 2 * s, 3 * s, 4 * s, 5 * s, 6 * s, 7 * s));
+        const __m512i words = _mm512_permutex2var_epi16(_mm512_loadu_si512(p), order, _mm512_loadu_si512(p + 64));
+        return (F32x8)_mm256_cvtph_ps(_mm512_castsi512_si128(words));
+    }
+#endif
+    const auto four = [p](int i) {
+        const uint64_t a = load<uint16_t>(p + i * Stride), b = load<uint16_t>(p + (i + 1) * Stride);
+        const uint64_t c = load<uint16_t>(p + (i + 2) * Stride), d = load<uint16_t>(p + (i + 3) * Stride);
+        return int64_t(a | b << 16 | (c | d << 16) << 32);
+    };
+    return (F32x8)_mm256_cvtph_ps(_mm_set_epi64x(four(4), four(0)));
 }
+
+// Two neighbouring halves, eight times each.
+struct TwoHalves {
+    F32x8 first, second;
+
+    explicit LLAMERO_INLINE TwoHalves(const uint16_t* p) {
+        const __m128 two = _mm_cvtph_ps(_mm_cvtsi32_si128(load<int32_t>(p)));
+        first = (F32x8)_mm256_broadcastss_ps(two);
+        second = (F32x8)_mm256_broadcastss_ps(_mm_movehdup_ps(two));
+    }
+};
 
 // Eight bytes as floats.
 LLAMERO_INLINE F32x8 bytes_to_floats(const uint8_t* p) {

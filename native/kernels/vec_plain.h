@@ -24,12 +24,20 @@ LLAMERO_INLINE F32x8 eight(const T* p, float (*convert)(T)) {
     return v;
 }
 
-LLAMERO_INLINE F32x8 halves_apart(const void* first, int64_t stride) {
+template <int Stride>
+LLAMERO_INLINE F32x8 halves_apart(const void* first) {
     const uint8_t* p = static_cast<const uint8_t*>(first);
     F32x8 v;
-    for (int i = 0; i < 8; ++i) v[i] = half_to_float(load<uint16_t>(p + i * stride));
+    for (int i = 0; i < 8; ++i) v[i] = half_to_float(load<uint16_t>(p + i * Stride));
     return v;
 }
+
+struct TwoHalves {
+    F32x8 first, second;
+
+    explicit LLAMERO_INLINE TwoHalves(const uint16_t* p)
+        : first(F32x8{} + half_to_float(p[0])), second(F32x8{} + half_to_float(p[1])) {}
+};
 LLAMERO_INLINE F32x8 bytes_to_floats(const uint8_t* p) {
     return eight<uint8_t>(p, [](uint8_t b) { return float(b); });
 }

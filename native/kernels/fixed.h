@@ -1,0 +1,181 @@
+// Many rows of activations and weights in half precision, where the processor multiplies pairs of 16-bit integers twice
+// as fast as floats: both sides become integers of 14 bits, 32 neighbours sharing a float scale. That rounds a value
+// to within its group's largest / 16382, which loses less than rounding the activations to halves would.
+#pragma once
+#include "floats.h"
+
+namespace llamero {
+namespace LLAMERO_LEVEL {
+namespace {
+
+constexpr int fixed_peak = 8191;  // 32 products of such numbers fit 32 bits
+
+// 128 values. Within a group they lie as packing leaves them, the same for weights and activations.
+struct alignas(64) FixedBlock {
+    int16_t q[4][32];
+    float scale[4];
+};
+
+// 32 floats, `largest` in magnitude by its bits, as integers; returns their scale. What is not finite makes it NaN.
+LLAMERO_INLINE float fix_group(__m512 a, __m512 b, uint32_t largest, int16_t* q) {
+    const bool finite = largest < 0x7f800000, usable = finite && largest >= 0x04000000;  // below 1.5e-36 is zero
+    const __m512 inverse = _mm512_set1_ps(usable ? fixed_peak / bits_to_float(largest) : 0.0f);
+    const __m512i low = _mm512_cvtps_epi32(_mm512_mul_ps(a, inverse)), high = _mm512_cvtps_epi32(_mm512_mul_ps(b, inverse));
+    _mm512_store_si512(q, _mm512_packs_epi32(low, high));
+    return usable ? bits_to_float(largest) / fixed_peak : finite ? 0.0f : bits_to_float(0x7fc00000);
+}
+
+struct FixedRows {
+    static int64_t blocks(int64_t k) { return (k + 127) / 128; }
+    static int64_t bytes(int64_t k) { return blocks(k) * int64_t(sizeof(FixedBlock)); }
+    static const FixedBlock* at(const void* prepared, int64_t row, int64_t k) {
+        return static_cast<const FixedBlock*>(prepared) + row * blocks(k);
+    }
+
+    static void prepare(const float* x, int64_t k, void* out, int64_t row) {
+        FixedBlock* block = static_cast<FixedBlock*>(out) + row * blocks(k);
+        for (int64_t at = 0; at < blocks(k) * 128; at += 32) {
+            float rest[32] = {};
+            const int64_t count = k - at;
+            if (count < 32 && count > 0) std::memcpy(rest, x + at, size_t(count) * sizeof(float));
+            const float* p = count < 32 ? rest : x + at;
+            const __m512 a = _mm512_loadu_ps(p), b = _mm512_loadu_ps(p + 16);
+            const __m512i sizes = _mm512_max_epu32(magnitude(a), magnitude(b));
+            FixedBlock& to = block[at / 128];
+            to.scale[at / 32 % 4] = fix_group(a, b, _mm512_reduce_max_epu32(sizes), to.q[at / 32 % 4]);
+        }
+    }
+
+private:
+    static LLAMERO_INLINE __m512i magnitude(__m512 v) {
+        return _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff));
+    }
+};
+
+// 128 values of `width` weight rows, unpacked.
+struct FixedPanel {
+    static constexpr int width = tile_columns * lanes;
+    alignas(64) uint8_t q[64][width][4];
+    alignas(64) float scale[4][width];
+    FixedBlock rows[lanes];
+
+    void unpack(const Matrix& w, int64_t j, int64_t end, int64_t at) {
+        const int64_t count = w.k - at < 128 ? w.k - at : 128;
+        for (int c = 0; c < width; c += lanes) {
+            for (int l = 0; l < lanes; ++l) {
+                const uint8_t* p = w.data + (j + c + l) * w.row_bytes + at * 2;
+                if (j + c + l >= end) std::memset(&rows[l], 0, sizeof rows[l]);
+                else unpack_row(p, count, rows[l]);
+            }
+            interleave(rows, sizeof rows[0], 64, q[0][c], sizeof q[0]);
+            interleave(rows[0].scale, sizeof rows[0], 4, &scale[0][c], sizeof scale[0]);
+        }
+    }
+
+    static LLAMERO_INLINE void unpack_row(const uint8_t* p, int64_t count, FixedBlock& out) {
+        uint16_t rest[128];
+        if (count < 128) {
+            std::memcpy(rest, p, size_t(count) * 2);
+            std::memset(rest + count, 0, size_t(128 - count) * 2);
+            p = reinterpret_cast<const uint8_t*>(rest);
+        }
+        LLAMERO_UNROLL
+        for (int g = 0; g < 4; ++g) out.scale[g] = unpack_group(p + 64 * g, out.q[g]);
+    }
+
+    static LLAMERO_INLINE float unpack_group(const uint8_t* p, int16_t* q) {
+        const __m512i halves = _mm512_loadu_si512(p);
+        const __m256i low = _mm512_castsi512_si256(halves), high = _mm512_extracti64x4_epi64(halves, 1);
+        const __m256i sizes = _mm256_max_epu16(twice(low), twice(high));
+        const __m128i eight = _mm_max_epu16(_mm256_castsi256_si128(sizes), _mm256_extracti128_si256(sizes, 1));
+        const __m128i least = _mm_minpos_epu16(_mm_xor_si128(eight, _mm_set1_epi16(-1)));  // of the complements
+        const uint16_t largest = uint16_t(~_mm_cvtsi128_si32(least)) >> 1;
+        return fix_group(_mm512_cvtph_ps(low), _mm512_cvtph_ps(high), float_to_bits(half_to_float(largest)), q);
+    }
+
+private:
+    static LLAMERO_INLINE __m256i twice(__m256i halves) { return _mm256_add_epi16(halves, halves); }  // without signs
+};
+
+// One tile: Rows rows of 128 activations with a panel.
+template <int Rows>
+struct FixedTile {
+    using Sums = Floats[Rows][tile_columns];
+
+    static LLAMERO_INLINE void add_group(const FixedPanel& panel, const FixedBlock* const (&x)[Rows], int g, Sums& sums) {
+        __m512i d[Rows][tile_columns];
+        LLAMERO_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+            LLAMERO_UNROLL
+            for (int c = 0; c < tile_columns; ++c) d[r][c] = _mm512_setzero_si512();
+        }
+        LLAMERO_UNROLL
+        for (int pair = 0; pair < 16; ++pair) {
+            __m512i w[tile_columns];
+            LLAMERO_UNROLL
+            for (int c = 0; c < tile_columns; ++c) {
+                w[c] = _mm512_load_si512(panel.q[16 * g + pair][c * lanes]);
+                keep_in_register(w[c]);
+            }
+            LLAMERO_UNROLL
+            for (int r = 0; r < Rows; ++r) {
+                const __m512i two = _mm512_set1_epi32(load<int32_t>(x[r]->q[g] + 2 * pair));
+                LLAMERO_UNROLL
+                for (int c = 0; c < tile_columns; ++c)
+                    __asm__("vpdpwssd %2, %1, %0" : "+v"(d[r][c]) : "v"(w[c]), "v"(two));
+            }
+        }
+        LLAMERO_UNROLL
+        for (int c = 0; c < tile_columns; ++c) {
+            LLAMERO_UNROLL
+            for (int r = 0; r < Rows; ++r)
+                sums[r][c] = multiply_add(_mm512_cvtepi32_ps(d[r][c]) * load_floats(&panel.scale[g][c * lanes]),
+                                          broadcast(&x[r]->scale[g]), sums[r][c]);
+        }
+    }
+
+    static LLAMERO_ALONE void run(const FixedPanel& panel, const void* prepared, int64_t first, int64_t k, int64_t block,
+                                  const Outputs& out, Ahead& ahead) {
+        const FixedBlock* x[Rows];
+        Sums sums;
+        LLAMERO_UNROLL
+        for (int r = 0; r < Rows; ++r) {
+            x[r] = FixedRows::at(prepared, first + r, k) + block;
+            for (uintptr_t line = 0; line < sizeof(FixedBlock); line += 64)  // of the next tile
+                prefetch(x[r], Rows * FixedRows::bytes(k) + line);
+            out.start(sums[r], first + r, Rows);
+        }
+        for (int g = 0; g < 4; ++g) {
+            ahead.fetch_some();
+            add_group(panel, x, g, sums);
+        }
+        LLAMERO_UNROLL
+        for (int r = 0; r < Rows; ++r) out.put(sums[r], first + r);
+    }
+};
+
+size_t fixed_tile_scratch(int64_t n) { return sizeof(FixedPanel) + size_t(n) * FixedPanel::width * sizeof(float); }
+
+// y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
+void fixed_tile_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin,
+                        int64_t end, void* scratch) {
+    FixedPanel& panel = *static_cast<FixedPanel*>(scratch);
+    Outputs out(reinterpret_cast<float*>(&panel + 1), ldy);
+    const int64_t tiles = (n + tile_rows - 1) / tile_rows;
+    for (int64_t j = begin; j < end; j += FixedPanel::width) {
+        for (int64_t at = 0; at < w.k; at += 128) {
+            const bool last = at + 128 >= w.k;
+            out.turn_to(y + j, end - j, at == 0, last);
+            panel.unpack(w, j, end, at);
+            Ahead ahead(w, last ? j + FixedPanel::width : j, end, FixedPanel::width, last ? 0 : 2 * (at + 128), 256,
+                        tiles * 4);
+            in_tiles<tile_rows>(0, n, [&](int64_t i, auto rows) {
+                FixedTile<rows>::run(panel, prepared, i, w.k, at / 128, out, ahead);
+            });
+        }
+    }
+}
+
+}  // namespace
+}  // namespace LLAMERO_LEVEL
+}  // namespace llamero
