@@ -26,7 +26,7 @@ const void* Machine::prepared(Form form, const Array& x) {
     void* out = prepared_[static_cast<int>(form)].reserve(products.form_bytes(form, n, k));
     constexpr int64_t GROUP = 16;  // rows; a common multiple of how many any form puts side by side
     const int64_t groups = (n + GROUP - 1) / GROUP;
-    if (groups < 2 || !shares(n * k)) {
+    if (groups < 2 || !products.apart(form) || !shares(n * k)) {
         products.prepare(form, x.data(), n, k, out, 0, n);
     } else {
         const int64_t pieces = std::min<int64_t>(groups, 4 * threads());

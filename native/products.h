@@ -22,15 +22,17 @@ struct Matrix {
 };
 
 // How activations are prepared once before they meet weights; each weight type wants one form.
-enum class Form : int32_t { Float, BFloat, Int8, Fixed };
-constexpr int forms = 4;
+enum class Form : int32_t { Float, BFloat, Int8, Fixed, Spread, FloatSpread, BFloatSpread };
+constexpr int forms = 7;
 
 struct Products {
     // The form that a weight type wants its activations in (for n rows of them).
     Form (*form)(Type type, int64_t n);
     // Bytes that n prepared rows of k values take.
     size_t (*form_bytes)(Form form, int64_t n, int64_t k);
-    // Prepare rows [begin, end) of x (n, k) into `out` (form_bytes, 64-byte aligned). Any split of the rows may run in parallel.
+    // Whether rows are kept apart from one another, so that any split of them may be prepared in parallel.
+    bool (*apart)(Form form);
+    // Prepare rows [begin, end) of x (n, k) into `out` (form_bytes, 64-byte aligned).
     void (*prepare)(Form form, const float* x, int64_t n, int64_t k, void* out, int64_t begin, int64_t end);
     // Scratch bytes one thread needs for `product` (64-byte aligned).
     size_t (*scratch_bytes)(Type type, int64_t n, int64_t k);

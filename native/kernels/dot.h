@@ -117,7 +117,8 @@ LLAMERO_INLINE void dot_row(const uint8_t* p, const void* prepared, int64_t firs
 
 // y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
 template <class C>
-void dot_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end) {
+void dot_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
+                 void*) {
     const uint8_t* row = w.data + begin * w.row_bytes;
     if (n == 1) {  // the case that counts: no loop but over the rows
         for (int64_t j = begin; j < end; ++j, row += w.row_bytes) dot_row<C, 1>(row, prepared, 0, w.k, y + j, ldy);

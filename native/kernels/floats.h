@@ -35,9 +35,10 @@ void decode_floats(const uint8_t* row, float* out, int64_t k) {
     for (int64_t i = 0; i < k; ++i) out[i] = V::one(value_at<V>(row, i));
 }
 
-// Activations as floats: rows padded with zeros to a multiple of 16.
+// Activations as floats: rows padded with zeros to a multiple of 32.
 struct FloatRows {
-    static int64_t stride(int64_t k) { return (k + 15) / 16 * 16; }
+    using Element = float;
+    static int64_t stride(int64_t k) { return (k + 31) / 32 * 32; }
     static int64_t bytes(int64_t k) { return stride(k) * int64_t(sizeof(float)); }
 
     static void prepare(const float* x, int64_t k, void* out, int64_t row) {
@@ -49,6 +50,7 @@ struct FloatRows {
 
 // Activations rounded to bfloats (to nearest even): rows padded with zeros to a multiple of 32.
 struct BFloatRows {
+    using Element = uint16_t;
     static int64_t stride(int64_t k) { return (k + 31) / 32 * 32; }
     static int64_t bytes(int64_t k) { return stride(k) * int64_t(sizeof(uint16_t)); }
 
@@ -65,52 +67,104 @@ struct BFloatRows {
     }
 };
 
-// The dot path: one weight row with N rows of activations.
-template <class V, int N>
-LLAMERO_INLINE void float_dot_row(const uint8_t* row, const float* x, int64_t k, float* y, int64_t ldy) {
-    using Value = typename V::Value;
+// How the dot path multiplies a vector of weights: one float to a lane.
+template <class W>
+struct OneByOne {
+    using Rows = FloatRows;
+    using X = float;
+    using Value = typename W::Value;
+    using Vector = Floats;
+    static constexpr int values = lanes;
+    static LLAMERO_INLINE Vector weights(const Value* p) { return W::load(p); }
+    static LLAMERO_INLINE Floats add(Floats sum, Vector w, const X* x) { return multiply_add(w, load_floats(x), sum); }
+};
+
+#if defined(__AVX512F__)
+// Two bfloats to a lane, where the processor multiplies pairs faster.
+struct BFloatPairs {
+    using Rows = BFloatRows;
+    using X = uint16_t;
+    using Value = uint16_t;
+    using Vector = __m512i;
+    static constexpr int values = 2 * lanes;
+    static LLAMERO_INLINE Vector weights(const Value* p) { return _mm512_loadu_si512(p); }
+    static LLAMERO_INLINE Floats add(Floats sum, Vector w, const X* x) {
+        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(w), "m"(*reinterpret_cast<const __m512i*>(x)));
+        return sum;
+    }
+};
+#endif
+
+// The dot path: one weight row with N rows of activations, `stride` apart.
+template <class M, int N>
+LLAMERO_INLINE void float_dot_row(const uint8_t* row, const typename M::X* x, int64_t stride, int64_t k, float* y,
+                                  int64_t ldy) {
+    using Value = typename M::Value;
     constexpr int chains = N > 2 ? 2 : 4;  // sums that do not wait for each other
+    constexpr int64_t step = chains * M::values;
     const Value* p = reinterpret_cast<const Value*>(row);
     Floats sums[N][chains];
-    for (int r = 0; r < N; ++r)
-        for (int c = 0; c < chains; ++c) sums[r][c] = zero_floats();
-    const auto add = [&](Floats weights, int64_t at, int chain) {
+    LLAMERO_UNROLL
+    for (int r = 0; r < N; ++r) {
         LLAMERO_UNROLL
-        for (int r = 0; r < N; ++r)
-            sums[r][chain] = multiply_add(weights, load_floats(x + r * FloatRows::stride(k) + at), sums[r][chain]);
+        for (int c = 0; c < chains; ++c) sums[r][c] = zero_floats();
+    }
+    const auto add = [&](typename M::Vector weights, int64_t at, int chain) {
+        LLAMERO_UNROLL
+        for (int r = 0; r < N; ++r) sums[r][chain] = M::add(sums[r][chain], weights, x + r * stride + at);
     };
     int64_t at = 0;
-    for (; at + chains * lanes <= k; at += chains * lanes) {
-        prefetch_stream(p + at, chains * lanes * sizeof(Value));
+    for (; at + step <= k; at += step) {
+        prefetch_stream(p + at, step * sizeof(Value));
         LLAMERO_UNROLL
-        for (int c = 0; c < chains; ++c) add(V::load(p + at + c * lanes), at + c * lanes, c);
+        for (int c = 0; c < chains; ++c) add(M::weights(p + at + c * M::values), at + c * M::values, c);
     }
-    for (; at + lanes <= k; at += lanes) add(V::load(p + at), at, 0);
+    for (; at + M::values <= k; at += M::values) add(M::weights(p + at), at, 0);
     if (at < k) {
-        Value tail[lanes] = {};
+        Value tail[M::values] = {};
         std::memcpy(tail, p + at, (k - at) * sizeof(Value));
-        add(V::load(tail), at, 0);
+        add(M::weights(tail), at, 0);
     }
+    LLAMERO_UNROLL
     for (int r = 0; r < N; ++r) {
         Floats all = sums[r][0];
+        LLAMERO_UNROLL
         for (int c = 1; c < chains; ++c) all = all + sums[r][c];
         y[r * ldy] = sum_floats(all);
     }
 }
 
+// Up to this many rows of activations the dot path is the faster one.
+constexpr int64_t float_dot_most = 4;
+
 // y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
-template <class V>
-void float_dot_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin,
-                       int64_t end) {
-    const float* x = static_cast<const float*>(prepared);
+template <class M>
+void float_dot_rows(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin,
+                    int64_t end) {
+    const typename M::X* x = static_cast<const typename M::X*>(prepared);
+    const int64_t stride = M::Rows::stride(w.k);
     for (int64_t j = begin; j < end; ++j)
         in_tiles<4>(0, n, [&](int64_t i, auto rows) {
-            float_dot_row<V, rows>(w.data + j * w.row_bytes, x + i * FloatRows::stride(w.k), w.k, y + i * ldy + j, ldy);
+            float_dot_row<M, rows>(w.data + j * w.row_bytes, x + i * stride, stride, w.k, y + i * ldy + j, ldy);
         });
 }
 
+template <class W>
+void float_dot_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin,
+                       int64_t end, void*) {
+    float_dot_rows<OneByOne<W>>(w, prepared, n, y, ldy, begin, end);
+}
+
+#if defined(__AVX512F__)
+void bfloat_dot_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin,
+                        int64_t end, void*) {
+    float_dot_rows<BFloatPairs>(w, prepared, n, y, ldy, begin, end);
+}
+#endif
+
 // How a tile multiplies: one float of each weight row at a time.
 struct OneFloat {
+    static constexpr Form form = Form::Float;
     using Rows = FloatRows;
     using Element = float;
     static constexpr int per_lane = 1;
@@ -133,6 +187,7 @@ struct OneFloat {
 #if defined(__AVX512F__)
 // Two bfloats of each weight row at a time, where the processor has the instruction: not all of this level do.
 struct TwoBFloats {
+    static constexpr Form form = Form::BFloat;
     using Rows = BFloatRows;
     using Element = uint16_t;
     static constexpr int per_lane = 2;

@@ -6,6 +6,8 @@
 #include "tile.h"
 #if defined(__AVX512F__)
 #include "fixed.h"
+#include "float_spread.h"
+#include "spread.h"
 #endif
 
 namespace llamero {
@@ -15,44 +17,72 @@ Products products();
 
 namespace {
 
-// Up to this many rows of activations the dot path is faster.
-constexpr int64_t few = 4;
+// One way to multiply; see dot.h, spread.h, tile.h, floats.h and fixed.h.
+struct Path {
+    int64_t most;  // rows of activations up to which it is the fastest
+    Form form;     // that it wants them in
+    int64_t step;  // weight rows that it takes at a time
+    size_t (*scratch)(int64_t n);
+    void (*product)(const Matrix&, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
+                    void* scratch);
+};
 
-// Everything a type of weight needs; the rest of this file only picks from a table of these.
+// All that a type of weight needs; the rest of this file only picks from a table of these.
 struct Entry {
     Type type;
-    Form form, tile_form;          // of activations, for few rows and for many
-    size_t (*scratch)(int64_t n);  // bytes that tiles of n rows need
-    int64_t step;                  // weight rows in a tile
-    void (*dot)(const Matrix&, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end);
-    void (*tile)(const Matrix&, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
-                 void* scratch);
+    Path paths[3];
     void (*decode)(const uint8_t* row, float* out, int64_t k);
 };
 
+constexpr int64_t any = INT64_MAX;
+size_t no_scratch(int64_t) { return 0; }
+
+template <class C>
+constexpr Path tiles = {any, Form::Int8, panel_width, tile_scratch<C>, tile_product<C>};
+
 template <class C>
 constexpr Entry blocks(Type type) {
-    return {type, Form::Int8, Form::Int8, tile_scratch<C>, panel_width,
-            dot_product<C>, tile_product<C>, decode_row<C>};
+#if defined(__AVX512F__)
+    return {type,
+            {{2, Form::Int8, 1, no_scratch, dot_product<C>},
+             {spread_most, Form::Spread, 8, no_scratch, spread_product<C>},
+             tiles<C>},
+            decode_row<C>};
+#else
+    return {type, {{4, Form::Int8, 1, no_scratch, dot_product<C>}, tiles<C>}, decode_row<C>};
+#endif
 }
 
 template <class V, class U = OneFloat>
-constexpr Entry floats(Type type, Form tile_form = Form::Float) {
-    return {type, Form::Float, tile_form, float_tile_scratch<U>, FloatPanel<U>::width,
-            float_dot_product<V>, float_tile_product<V, U>, decode_floats<V>};
+constexpr Path float_tiles = {any, U::form, FloatPanel<U>::width, float_tile_scratch<U>, float_tile_product<V, U>};
+
+template <class V>
+constexpr Entry floats(Type type, Path tiles) {
+    constexpr Path dots = {float_dot_most, Form::Float, 1, no_scratch, float_dot_product<V>};
+#if defined(__AVX512F__)
+    constexpr Path spread = {spread_most, Form::FloatSpread, 8, no_scratch, float_spread_product<SpreadFloats<V>>};
+    return {type, {dots, spread, tiles}, decode_floats<V>};
+#else
+    return {type, {dots, tiles}, decode_floats<V>};
+#endif
 }
 
 constexpr Entry entries[] = {
-    floats<F32>(Type::F32), floats<F16>(Type::F16), floats<BF16>(Type::BF16),
+    floats<F32>(Type::F32, float_tiles<F32>), floats<F16>(Type::F16, float_tiles<F16>),
+    floats<BF16>(Type::BF16, float_tiles<BF16>),
     blocks<Q8_0>(Type::Q8_0), blocks<Q4_0>(Type::Q4_0), blocks<Q4_1>(Type::Q4_1), blocks<Q5_0>(Type::Q5_0),
     blocks<Q5_1>(Type::Q5_1), blocks<Q2_K>(Type::Q2_K), blocks<Q3_K>(Type::Q3_K), blocks<Q4_K>(Type::Q4_K),
     blocks<Q5_K>(Type::Q5_K), blocks<Q6_K>(Type::Q6_K), blocks<IQ4_NL>(Type::IQ4_NL), blocks<IQ4_XS>(Type::IQ4_XS),
 };
 
 #if defined(__AVX512F__)
-constexpr Entry bfloat_pairs = floats<BF16, TwoBFloats>(Type::BF16, Form::BFloat);
-constexpr Entry fixed_halves = {Type::F16, Form::Float, Form::Fixed, fixed_tile_scratch, FixedPanel::width,
-                                float_dot_product<F16>, fixed_tile_product, decode_floats<F16>};
+constexpr Entry bfloat_pairs = {Type::BF16,
+                                {{float_dot_most, Form::BFloat, 1, no_scratch, bfloat_dot_product},
+                                 {spread_most, Form::BFloatSpread, 8, no_scratch, float_spread_product<SpreadPairs>},
+                                 float_tiles<BF16, TwoBFloats>},
+                                decode_floats<BF16>};
+constexpr Entry fixed_halves = floats<F16>(
+    Type::F16, {any, Form::Fixed, FixedPanel::width, fixed_tile_scratch, fixed_tile_product});
 
 // Multiplying pairs of bfloats is twice as fast as floats on AMD's processors, and half as fast on Intel's.
 bool pairs_pay() { return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd"); }
@@ -68,7 +98,13 @@ const Entry& entry(Type type) {
     __builtin_unreachable();  // a Matrix is made with types of the table only
 }
 
-Form form(Type type, int64_t n) { return n <= few ? entry(type).form : entry(type).tile_form; }
+const Path& path(Type type, int64_t n) {
+    const Path* p = entry(type).paths;
+    while (p->most < n) ++p;
+    return *p;
+}
+
+Form form(Type type, int64_t n) { return path(type, n).form; }
 
 size_t form_bytes(Form form, int64_t n, int64_t k) {
     switch (form) {
@@ -77,46 +113,54 @@ size_t form_bytes(Form form, int64_t n, int64_t k) {
         case Form::Int8: return size_t(n * Int8Row::bytes(k));
 #if defined(__AVX512F__)
         case Form::Fixed: return size_t(n * FixedRows::bytes(k));
+        case Form::Spread: return spread_bytes(n, k);
+        case Form::FloatSpread: return float_spread_bytes<FloatRows>(n, k);
+        case Form::BFloatSpread: return float_spread_bytes<BFloatRows>(n, k);
 #else
-        case Form::Fixed: break;  // no entry of this level asks for it
+        default: break;  // nothing asks for the others here
 #endif
     }
     __builtin_unreachable();
 }
 
-void prepare_row(Form form, const float* x, int64_t k, void* out, int64_t row) {
+bool apart(Form form) { return form != Form::Spread && form != Form::FloatSpread && form != Form::BFloatSpread; }
+
+template <class Rows>
+void prepare_rows(const float* x, int64_t k, void* out, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) Rows::prepare(x + i * k, k, out, i);
+}
+
+void prepare(Form form, const float* x, [[maybe_unused]] int64_t n, int64_t k, void* out, int64_t begin,
+             int64_t end) {
     switch (form) {
-        case Form::Float: return FloatRows::prepare(x, k, out, row);
-        case Form::BFloat: return BFloatRows::prepare(x, k, out, row);
-        case Form::Int8: return quantise_row(x, k, out, row);
+        case Form::Float: return prepare_rows<FloatRows>(x, k, out, begin, end);
+        case Form::BFloat: return prepare_rows<BFloatRows>(x, k, out, begin, end);
+        case Form::Int8: return prepare_rows<Int8Row>(x, k, out, begin, end);
 #if defined(__AVX512F__)
-        case Form::Fixed: return FixedRows::prepare(x, k, out, row);
+        case Form::Fixed: return prepare_rows<FixedRows>(x, k, out, begin, end);
+        case Form::Spread: return spread_prepare(x, n, k, out);
+        case Form::FloatSpread: return float_spread_prepare<FloatRows>(x, n, k, out);
+        case Form::BFloatSpread: return float_spread_prepare<BFloatRows>(x, n, k, out);
 #else
-        case Form::Fixed: break;
+        default: break;
 #endif
     }
 }
 
-void prepare(Form form, const float* x, int64_t, int64_t k, void* out, int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) prepare_row(form, x + i * k, k, out, i);
-}
+size_t scratch_bytes(Type type, int64_t n, int64_t) { return path(type, n).scratch(n); }
 
-size_t scratch_bytes(Type type, int64_t n, int64_t) { return n <= few ? 0 : entry(type).scratch(n); }
-
-int64_t step(Type type, int64_t n, int64_t) { return n <= few ? 1 : entry(type).step; }
+int64_t step(Type type, int64_t n, int64_t) { return path(type, n).step; }
 
 void product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
              void* scratch) {
-    const Entry& e = entry(w.type);
-    if (n <= few) e.dot(w, prepared, n, y, ldy, begin, end);
-    else e.tile(w, prepared, n, y, ldy, begin, end, scratch);
+    path(w.type, n).product(w, prepared, n, y, ldy, begin, end, scratch);
 }
 
 void decode(Type type, const uint8_t* row, float* out, int64_t k) { entry(type).decode(row, out, k); }
 
 }  // namespace
 
-Products products() { return {form, form_bytes, prepare, scratch_bytes, product, step, decode}; }
+Products products() { return {form, form_bytes, apart, prepare, scratch_bytes, product, step, decode}; }
 
 }  // namespace LLAMERO_LEVEL
 }  // namespace llamero
