@@ -3,6 +3,7 @@
     python bench/random_model.py llama-3.2-1b Q4_K_M /tmp/1b-q4_k_m.gguf
 
 MIX is a block type (Q8_0, F16, ...) or Q4_K_M, which gives each tensor the type that llama.cpp's mixture gives it.
+Rows that are no whole number of blocks of 256 get a type of 32 values of about the same size, as llama.cpp does it.
 The vocabulary is made up, of the true size.
 """
 
@@ -23,6 +24,7 @@ from llamero.model.family import by_name
 from llamero.model.weights import file_name, rope_divisors
 
 _PATTERN = 1 << 16  # values drawn and encoded once per block type; each tensor repeats them
+_SHORT_ROWS = {"Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "IQ4_XS": "IQ4_NL", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 
 def more_bits(layer: int, layers: int) -> bool:
@@ -30,8 +32,13 @@ def more_bits(layer: int, layers: int) -> bool:
     return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
 
 
-def type_of(ours: str, config: Config, mix: str) -> BlockType:
+def type_of(ours: str, shape: tuple[int, ...], config: Config, mix: str) -> BlockType:
     """The block type of one tensor in the mixture."""
+    kind = _wanted(ours, config, mix)
+    return kind if shape[-1] % kind.values == 0 else TYPES[_SHORT_ROWS[kind.name]]
+
+
+def _wanted(ours: str, config: Config, mix: str) -> BlockType:
     if ours.endswith("norm"):
         return F32
     if mix != "Q4_K_M":
@@ -49,7 +56,7 @@ def tensors(config: Config, mix: str, seed: int) -> Iterator[Tensor]:
     rng = np.random.default_rng(seed)
     patterns: dict[str, np.ndarray] = {}
     for ours, shape in config.shapes().items():
-        kind = type_of(ours, config, mix)
+        kind = type_of(ours, shape, config, mix)
         if kind.name not in patterns:
             scale = 1.0 if kind is F32 else 0.02
             values = (rng.standard_normal(_PATTERN) * scale + (kind is F32)).astype(np.float32)

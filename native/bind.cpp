@@ -23,6 +23,7 @@ using namespace llamero;
 
 typedef nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu> Floats;
 typedef nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu> Values;
+typedef nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu> Bytes;
 typedef nb::ndarray<const double, nb::ndim<1>, nb::c_contig, nb::device::cpu> Doubles;
 
 constexpr int MOST_THREADS = 1024;
@@ -153,6 +154,24 @@ std::shared_ptr<Step> begin(std::shared_ptr<Store> store, const std::vector<int6
                                   static_cast<int64_t>(inv_freq.size()));
 }
 
+int64_t multiply_numbers(Machine& machine, const std::string& kind, int64_t rounds) {
+    const Limits& limits = machine.kernels().limits;
+    if (rounds < 0) throw std::invalid_argument("rounds must not be negative");
+    const auto loop = kind == "int8"   ? limits.multiply_ints
+                      : kind == "bf16" ? limits.multiply_bfloats
+                      : kind == "f32"  ? limits.multiply_floats
+                                       : throw std::invalid_argument("numbers are int8, bf16 or f32, not " + kind);
+    return inside(machine, true, [&] { return machine.multiply(loop, rounds); });
+}
+
+int64_t read_buffer(Machine& machine, const Bytes& buffer) {
+    const int64_t bytes = static_cast<int64_t>(buffer.size());
+    return inside(machine, true, [&] {
+        machine.read(buffer.data(), bytes);
+        return bytes;
+    });
+}
+
 Array array_of(Machine& machine, const Values& values) {
     Array out = machine.array(static_cast<int64_t>(values.shape(0)), static_cast<int64_t>(values.shape(1)));
     memcpy(out.data(), values.data(), values.size() * sizeof(float));
@@ -250,7 +269,9 @@ void bind_machine(nb::module_& m) {
                 return on_rows(machine, x.size(), [&] { return machine.add(x, y); });
             },
             "x"_a, "y"_a)
-        .def("take", &Machine::take, "x"_a, "rows"_a);
+        .def("take", &Machine::take, "x"_a, "rows"_a)
+        .def("multiply", &multiply_numbers, "kind"_a, "rounds"_a)
+        .def("read", &read_buffer, "buffer"_a);
 }
 
 }  // namespace

@@ -67,12 +67,22 @@ static inline int64_t kept_bytes(CacheKind kind, int64_t head_dim) {
     return kind == CacheKind::F32 ? 4 * head_dim : kind == CacheKind::F16 ? 2 * head_dim : head_dim / 32 * 34;
 }
 
+// Loops that only multiply or only read, to learn what a machine can do at most. The first three keep to registers and
+// return how many multiplications and additions they did: 0 where the processor has no such unit.
+struct Limits {
+    int64_t (*multiply_ints)(int64_t rounds);  // bytes, added up in 32 bits
+    int64_t (*multiply_bfloats)(int64_t rounds);
+    int64_t (*multiply_floats)(int64_t rounds);
+    void (*read)(const uint8_t* from, int64_t bytes);
+};
+
 // All kernels of one level. native/kernels/level.cpp builds it; nothing else names a level's functions.
 struct Kernels {
     const char* level;
     Products products;
     Rowwise rowwise;
     Attention attention;
+    Limits limits;
 };
 
 // The levels that this processor and operating system can run, weakest first; ends with a null pointer.
@@ -88,6 +98,7 @@ namespace LLAMERO_LEVEL {
 Products products();    // products.cpp
 Rowwise rowwise();      // rowwise.cpp
 Attention attention();  // attention.cpp
+Limits limits();        // limits.cpp
 }  // namespace LLAMERO_LEVEL
 }  // namespace llamero
 #endif

@@ -41,6 +41,10 @@ public:
     Array add(const Array& x, const Array& y);
     Array take(const Array& x, const std::vector<int64_t>& rows);
 
+    // With the door locked. All threads at once do one of Limits' loops: `rounds` on each, or reading `bytes` once.
+    int64_t multiply(int64_t (*loop)(int64_t rounds), int64_t rounds);
+    void read(const uint8_t* from, int64_t bytes);
+
     // With the door locked.
     std::vector<Array> matmul(const Array& x, const Matrix* const* weights, size_t count);
     Array attention(const Array& q, const Array& k, const Array& v, const Step& step, int64_t layer);

@@ -8,7 +8,7 @@ namespace llamero {
 namespace LLAMERO_LEVEL {
 
 const Kernels& kernels() {
-    static const Kernels table{LLAMERO_STRING(LLAMERO_LEVEL), products(), rowwise(), attention()};
+    static const Kernels table{LLAMERO_STRING(LLAMERO_LEVEL), products(), rowwise(), attention(), limits()};
     return table;
 }
 

@@ -76,6 +76,14 @@ class Machine:
     def swiglu(self, gate: Array, up: Array) -> Array: ...
     def add(self, x: Array, y: Array) -> Array: ...
     def take(self, x: Array, rows: Sequence[int]) -> Array: ...
+    def multiply(self, kind: str, rounds: int) -> int:
+        """Keep every thread's units for "int8", "bf16" or "f32" busy; returns multiplications and additions done.
+
+        0 where the processor has no such unit.
+        """
+
+    def read(self, buffer: NDArray[np.uint8]) -> int:
+        """Read a buffer once, on all threads; returns its bytes."""
 
 class Encoder:
     """Byte-pair encoding of a fixed vocabulary; see tokenizer/merges.py."""

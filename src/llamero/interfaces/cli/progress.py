@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Literal
 
+Unit = Literal["bytes", "tokens", "runs"]
+
 _PATIENCE = 0.5  # seconds before a bar appears
 
 
 @contextmanager
-def progress(title: str, unit: Literal["bytes", "tokens"]) -> Iterator[Callable[[int, int], None]]:
+def progress(title: str, unit: Unit) -> Iterator[Callable[[int, int], None]]:
     """A function to call with (done, total); a bar appears on stderr, if that is a terminal, and goes at the end."""
     bar = _Bar(title, unit)
     try:
@@ -22,7 +24,7 @@ def progress(title: str, unit: Literal["bytes", "tokens"]) -> Iterator[Callable[
 
 
 class _Bar:
-    def __init__(self, title: str, unit: Literal["bytes", "tokens"]) -> None:
+    def __init__(self, title: str, unit: Unit) -> None:
         self._title, self._unit = title, unit
         self._began = monotonic()
         self._rich: Any = None
@@ -42,7 +44,7 @@ class _Bar:
             self._rich.stop()
 
 
-def _rich_bar(unit: Literal["bytes", "tokens"]) -> Any:
+def _rich_bar(unit: Unit) -> Any:
     # Only here: most work is over before rich would be imported.
     from rich.console import Console
     from rich.progress import (
@@ -57,7 +59,7 @@ def _rich_bar(unit: Literal["bytes", "tokens"]) -> Any:
     )
 
     amount: list[ProgressColumn] = (
-        [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn(), TextColumn("tokens")]
+        [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn(), TextColumn(unit)]
     )
     columns = [TextColumn("{task.description}"), BarColumn(), *amount, TimeRemainingColumn()]
     return Progress(*columns, console=Console(stderr=True), transient=True)
