@@ -13,7 +13,6 @@ namespace {
 
 constexpr int64_t T = 64;            // context rows in a tile
 constexpr int64_t GROUP = 64;        // query rows that are multiplied together: they and a tile fit the first cache
-constexpr int64_t BLOCK_ROWS = 256;  // query rows in a block
 constexpr int CELL_ROWS = 6;         // rows of a product in registers
 constexpr int CELL_COLS = REGISTERS == 32 ? 4 : 2;  // vectors
 
@@ -38,18 +37,20 @@ struct ManyRows {
 // Query rows as columns, W of them at a time.
 void turn_queries(const Attend& task, ManyRows& w) {
     const float scale = 1.0f / sqrtf(static_cast<float>(w.dim));
-    for (int64_t r = 0; r < w.padded; r += W)
+    for (int64_t r = 0; r < w.padded; r += W) {
+        const int64_t count = w.rows - r < W ? w.rows - r : W;
+        const float* rows[W];
+        for (int64_t i = 0; i < count; ++i)
+            rows[i] = task.q + (r + i) / task.heads * task.q_stride + (r + i) % task.heads * w.dim;
+        float* to = w.queries + r / GROUP * GROUP * w.width + r % GROUP;
         for (int64_t d = 0; d < w.dim; d += W) {
-            vf square[W];
-            for (int64_t i = 0; i < W; ++i) {
-                const float* row = task.q + (r + i) / task.heads * task.q_stride + (r + i) % task.heads * w.dim + d;
-                square[i] = r + i >= w.rows ? vf{} : d + W <= w.dim ? load(row) : load_part(row, w.dim - d);
-                square[i] *= scale;
-            }
+            vf square[W] = {};
+            for (int64_t i = 0; i < count; ++i)
+                square[i] = (d + W <= w.dim ? load(rows[i] + d) : load_part(rows[i] + d, w.dim - d)) * scale;
             transpose(square);
-            float* to = w.queries + r / GROUP * GROUP * w.width + r % GROUP + d * w.lanes;
-            for (int64_t i = 0; i < W; ++i) store(to + i * w.lanes, square[i]);
+            for (int64_t i = 0; i < W; ++i, to += w.lanes) store(to, square[i]);
         }
+    }
 }
 
 ManyRows prepare_many(const Attend& task, float* scratch) {

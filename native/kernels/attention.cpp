@@ -37,7 +37,7 @@ void attend(const Attend& task, void* scratch) {
     const int64_t rows = task.tokens * task.heads, seen = task.first + task.tokens;
     const int64_t end = task.end < seen ? task.end : seen;
     float* floats = static_cast<float*>(scratch);
-    if (reads_directly(rows, task.head_dim)) return finish(task, attend_few<K>(task, end, floats));
+    if (!task.steady && reads_directly(rows, task.head_dim)) return finish(task, attend_few<K>(task, end, floats));
     finish(task, attend_many<K>(task, end, floats));
 }
 
@@ -66,11 +66,9 @@ void merge(const float* partial, int64_t parts, int64_t stride, float* out, int6
     }
 }
 
-int64_t block(int64_t heads) { return heads < BLOCK_ROWS ? BLOCK_ROWS / heads : 1; }
-
 }  // namespace
 
-Attention attention() { return {block, scratch_bytes, attend, merge, keep}; }
+Attention attention() { return {scratch_bytes, attend, merge, keep}; }
 
 }  // namespace LLAMERO_LEVEL
 }  // namespace llamero
