@@ -11,14 +11,12 @@ namespace {
 
 constexpr int64_t PART = 512;        // context rows of a part, where a context is split
 constexpr int64_t FEW = 32;          // query rows per key head up to which a context is split
+constexpr int64_t MOST_ROWS = 256;   // query rows of a block at most, where there are blocks enough for all threads,
+constexpr int64_t LEAST_ROWS = 64;   // and where there are not
+constexpr double CHUNK = 1 << 20;    // products of scores that a chunk need not exceed
 constexpr double ALONE = 20 * 1024;  // products of scores that are done before another thread has woken
 
 std::string shape(const Array& x) { return "(" + std::to_string(x.rows()) + ", " + std::to_string(x.cols()) + ")"; }
-
-// A span whose new tokens alone offer few blocks is split along its context instead.
-bool splits(const Step& step, const Span& span, int64_t group) {
-    return step.store() && span.length * group <= FEW && span.start + span.length > PART;
-}
 
 int64_t parts_of(const Span& span) { return (span.start + span.length + PART - 1) / PART; }
 
@@ -40,7 +38,18 @@ void check(const Array& q, const Array& k, const Array& v, const Step& step, int
                                     std::to_string(size.kv_heads) + " heads");
 }
 
+const uint8_t* first_row(const Attend& task) {
+    const Rows& rows = task.keys;
+    if (!rows.pages) return rows.base + task.begin * rows.row_bytes;
+    return rows.base + rows.pages[task.begin / rows.page] * rows.page_bytes + task.begin % rows.page * rows.row_bytes;
+}
+
 }  // namespace
+
+// A span whose new tokens alone offer few blocks is split along its context instead.
+bool Machine::splits(const Step& step, const Span& span, int64_t group) const {
+    return !deterministic_ && step.store() && span.length * group <= FEW && span.start + span.length > PART;
+}
 
 void Machine::remember(const Array& k, const Array& v, const Step& step, int64_t layer) {
     const Store& store = *step.store();
@@ -65,8 +74,15 @@ void Machine::remember(const Array& k, const Array& v, const Step& step, int64_t
     }
 }
 
+// Query tokens of a block. What the blocks of a span are changes none of its results: see Attend::steady.
+int64_t Machine::block_tokens(const Step& step, int64_t kv_heads, int64_t group) const {
+    int64_t rows = MOST_ROWS;
+    while (rows > LEAST_ROWS && step.tokens() * group * kv_heads / rows < 8 * threads()) rows /= 2;
+    return std::max<int64_t>(rows / group, 1);
+}
+
 void Machine::plan(const Step& step, int64_t kv_heads, int64_t group) {
-    const int64_t most = kernels_.attention.block(group), dim = step.head_dim();
+    const int64_t most = block_tokens(step, kv_heads, group), dim = step.head_dim();
     int64_t floats = 0;
     for (const Span& span : step.spans())
         if (splits(step, span, group)) floats += kv_heads * parts_of(span) * partial_floats(span.length * group, dim);
@@ -75,18 +91,19 @@ void Machine::plan(const Step& step, int64_t kv_heads, int64_t group) {
     int64_t token = 0;
     for (const Span& span : step.spans()) {
         const int64_t past = step.store() ? span.start : 0, context = past + span.length;
+        const bool steady = deterministic_ || span.length * group > LEAST_ROWS;
         if (splits(step, span, group)) {
             for (int64_t head = 0; head < kv_heads; ++head)
                 for (int64_t begin = 0; begin < context; begin += PART) {
-                    blocks_.push_back(
-                        {&span, token, span.length, head, past, begin, std::min(begin + PART, context), partial});
+                    const int64_t end = std::min(begin + PART, context);
+                    blocks_.push_back({&span, token, span.length, head, past, begin, end, steady, partial});
                     partial += partial_floats(span.length * group, dim);
                 }
         } else {  // the last tokens see most: begin with them
             for (int64_t last = span.length; last > 0; last -= std::min(most, last)) {
                 const int64_t tokens = std::min(most, last), i = last - tokens;
                 for (int64_t head = 0; head < kv_heads; ++head)
-                    blocks_.push_back({&span, token + i, tokens, head, past + i, 0, past + last, nullptr});
+                    blocks_.push_back({&span, token + i, tokens, head, past + i, 0, past + last, steady, nullptr});
             }
         }
         token += span.length;
@@ -119,6 +136,7 @@ Attend Machine::task(const Block& block, const Array& q, const Array& k, const A
     task.first = block.first;
     task.begin = block.begin;
     task.end = block.end;
+    task.steady = block.steady;
     task.partial = block.partial;
     return task;
 }
@@ -152,9 +170,20 @@ Array Machine::attention(const Array& q, const Array& k, const Array& v, const S
         rows = std::max(rows, block.tokens * group);
     }
     reserve(kernels_.attention.scratch_bytes(rows, dim));
-    run(static_cast<int64_t>(blocks_.size()), work > ALONE, [&](int thread, int64_t index) {
-        const Attend one = task(blocks_[static_cast<size_t>(index)], q, k, v, step, layer, out);
-        kernels_.attention.attend(one, scratch_[static_cast<size_t>(thread)].data());
+    // Small blocks that follow one another go to one thread, so that it can fetch ahead from one to the next.
+    const int64_t count = static_cast<int64_t>(blocks_.size());
+    const int64_t chunks = std::min(count, std::max<int64_t>(8 * threads(), static_cast<int64_t>(work / CHUNK)));
+    run(chunks, work > ALONE, [&](int thread, int64_t chunk) {
+        const int64_t begin = count * chunk / chunks, end = count * (chunk + 1) / chunks;
+        Attend next = task(blocks_[static_cast<size_t>(begin)], q, k, v, step, layer, out);
+        for (int64_t index = begin; index < end; ++index) {
+            Attend one = next;
+            if (index + 1 < end) {
+                next = task(blocks_[static_cast<size_t>(index + 1)], q, k, v, step, layer, out);
+                one.next = first_row(next);
+            }
+            kernels_.attention.attend(one, scratch_[static_cast<size_t>(thread)].data());
+        }
     });
     merge(step, kv_heads, group, out);
     return out;

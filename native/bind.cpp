@@ -217,6 +217,7 @@ void bind_machine(nb::module_& m) {
             "threads"_a, "level"_a = "", "level: one of levels(), or '' for the strongest.")
         .def_prop_ro("threads", &Machine::threads)
         .def_prop_ro("level", [](const Machine& machine) { return machine.kernels().level; })
+        .def("set_deterministic", &Machine::set_deterministic, "on"_a)
         .def("array", &array_of, "values"_a, "A copy of the values as an Array.")
         .def(
             "embed",

@@ -44,14 +44,15 @@ struct Attend {
     int64_t head_dim;
     int64_t first;       // query token i sees the context rows 0 .. first + i
     int64_t begin, end;  // the part of the context to read
+    const uint8_t* next;  // what will be read after that: a guess, good for fetching ahead. May be null
+    // No bit of a query row's result may depend on what other rows are in the block, as long as it begins at row 0.
+    bool steady;
     // Where not null, the result stays unfinished: for each query row (token by token, head by head) head_dim sums,
     // then its maximum score and its sum of weights.
     float* partial;
 };
 
 struct Attention {
-    // How many query tokens a block may have.
-    int64_t (*block)(int64_t heads);
     // Scratch bytes for one block (64-byte aligned).
     size_t (*scratch_bytes)(int64_t query_rows, int64_t head_dim);
     void (*attend)(const Attend& task, void* scratch);

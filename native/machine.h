@@ -28,6 +28,10 @@ public:
     const Kernels& kernels() const { return kernels_; }
     std::mutex& door() { return door_; }
 
+    // From now on no bit of a token's attention depends on the tokens beside it: a prompt in pieces gives what it gives
+    // whole. Writing after a long context gets slower.
+    void set_deterministic(bool on) { deterministic_ = on; }
+
     // Whether an operation that touches so many floats is shared out, and so needs the door.
     bool shares(int64_t floats) const { return threads() > 1 && floats > 48 * 1024; }
 
@@ -58,6 +62,7 @@ private:
         const Span* span;
         int64_t token, tokens, head;  // first row of q, how many, and the key head
         int64_t first, begin, end;    // as in Attend
+        bool steady;                  // likewise
         float* partial;
     };
 
@@ -70,6 +75,8 @@ private:
     void reserve(size_t bytes);  // scratch of every thread
     const void* prepared(Form form, const Array& x);
     bool split(const Matrix* const* weights, size_t count, int64_t n, int64_t k);
+    bool splits(const Step& step, const Span& span, int64_t group) const;
+    int64_t block_tokens(const Step& step, int64_t kv_heads, int64_t group) const;
     void remember(const Array& k, const Array& v, const Step& step, int64_t layer);
     void plan(const Step& step, int64_t kv_heads, int64_t group);
     Attend task(const Block& block, const Array& q, const Array& k, const Array& v, const Step& step, int64_t layer,
@@ -85,6 +92,7 @@ private:
     Scratch partial_;
     std::vector<Chunk> chunks_;
     std::vector<Block> blocks_;
+    bool deterministic_ = false;
 };
 
 template <class F>

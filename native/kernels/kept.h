@@ -21,6 +21,20 @@ inline vf kept(const uint8_t* row, int64_t col) {
     return from_bytes(reinterpret_cast<const int8_t*>(block + 2 + col % BLOCK)) * half_value(load_as<uint16_t>(block));
 }
 
+// Rows that lie one after another.
+struct Run {
+    const uint8_t* row;
+    int64_t count;
+};
+
+// The run that begins with row t, up to row `end`.
+inline Run run_at(const Rows& rows, int64_t t, int64_t end) {
+    if (!rows.pages) return {rows.base + t * rows.row_bytes, end - t};
+    const int64_t slot = t % rows.page, left = rows.page - slot;
+    const uint8_t* page = rows.base + rows.pages[t / rows.page] * rows.page_bytes;
+    return {page + slot * rows.row_bytes, left < end - t ? left : end - t};
+}
+
 // The last `count` < W values of a row, zeros after them. Rows of Q8_0 have no such rest.
 template <CacheKind K>
 inline vf kept_part(const uint8_t* row, int64_t col, int64_t count) {

@@ -56,7 +56,13 @@ inline void store_part(float* p, vf v, int64_t count) { memcpy(p, &v, sizeof(flo
 
 // a where the mask is all ones, b where it is zero.
 inline vf select(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
+#if defined(__AVX512F__)
+inline vf max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+inline vf min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+#else
 inline vf max(vf a, vf b) { return select(a > b, a, b); }
+inline vf min(vf a, vf b) { return select(a < b, a, b); }
+#endif
 
 template <int... I>
 struct Lanes {};
@@ -111,37 +117,62 @@ inline void transpose(vf (&rows)[W]) {
 
 // Lane i of the result is the sum over the lanes of rows[i]. Destroys rows.
 inline vf sums(vf (&rows)[W]) {
+#if defined(__AVX512F__)
+    const auto fold = [](vf a, vf b) {
+        return _mm512_add_ps(_mm512_unpacklo_ps((__m512)a, (__m512)b), _mm512_unpackhi_ps((__m512)a, (__m512)b));
+    };
+    __m512 fours[4];  // four[i] has in each quarter the sums over that quarter of rows 4 i .. 4 i + 3
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i)
+        fours[i] = fold((vf)fold(rows[4 * i], rows[4 * i + 2]), (vf)fold(rows[4 * i + 1], rows[4 * i + 3]));
+    const auto join = [](__m512 a, __m512 b) {
+        return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+    };
+    return (vf)join(join(fours[0], fours[1]), join(fours[2], fours[3]));
+#else
 #pragma GCC unroll 4
     for (int half = W / 2; half > 0; half /= 2)
 #pragma GCC unroll 8
         for (int i = 0; i < half; ++i) rows[i] = zip_low(rows[i], rows[i + half]) + zip_high(rows[i], rows[i + half]);
     return rows[0];
+#endif
 }
 
 // Sum and maximum over the lanes, by halves.
 inline float sum(vf v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v);
+#else
     float lanes[W];
     store(lanes, v);
     for (int half = W / 2; half > 0; half /= 2)
         for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
     return lanes[0];
+#endif
 }
 
 inline float max_lane(vf v) {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
     float lanes[W];
     store(lanes, v);
     for (int half = W / 2; half > 0; half /= 2)
         for (int i = 0; i < half; ++i) lanes[i] = lanes[i] > lanes[i + half] ? lanes[i] : lanes[i + half];
     return lanes[0];
+#endif
 }
 
 // e^x with a relative error near 2e-7; zero below -87.3, about 2e38 above 88.3, NaN for NaN.
 // x = n ln 2 + r, and e^r = 1 + r + r^2 q(r), q fitted to the least relative error over |r| <= ln 2 / 2.
 inline vf exp(vf x) {
     const vf magic = broadcast(12582912.0f);  // 1.5 * 2^23: adding it rounds to a whole number in the low bits
-    const vf low = broadcast(-87.3f), high = broadcast(88.3f);
-    const vi vanishes = x < low;
-    x = select(x > high, high, x);
+#if defined(__AVX512F__)
+    const __mmask16 stays = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-87.3f), _CMP_NLT_UQ);
+#else
+    const vi vanishes = x < broadcast(-87.3f);
+#endif
+    x = min(broadcast(88.3f), x);
     const vf shifted = x * 1.44269504f + magic;
     const vf n = shifted - magic;
     const vf r = (x - n * 0.693145752f) - n * 1.42860677e-6f;  // ln 2 in two parts
@@ -149,8 +180,11 @@ inline vf exp(vf x) {
     q = q * r + 0.166671147f;
     q = q * r + 0.499992315f;
     const vf y = (r * r * q + r) + 1.0f;
-    const vf scaled = (vf)((vu)y + ((vu)shifted << 23));
-    return select(vanishes, vf{}, scaled);
+#if defined(__AVX512F__)
+    return (vf)_mm512_maskz_scalef_ps(stays, (__m512)y, (__m512)n);
+#else
+    return select(vanishes, vf{}, (vf)((vu)y + ((vu)shifted << 23)));
+#endif
 }
 
 // Half precision to float.

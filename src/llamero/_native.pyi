@@ -65,6 +65,9 @@ class Machine:
     def threads(self) -> int: ...
     @property
     def level(self) -> str: ...
+    def set_deterministic(self, on: bool) -> None:
+        """Whether no bit of a token's attention may depend on the tokens beside it. Slower after long contexts."""
+
     def array(self, values: NDArray[np.float32]) -> Array:
         """A copy of the values as an Array."""
 

@@ -218,6 +218,33 @@ def test_attention_with_a_store(
             held[s] += n
 
 
+@pytest.mark.parametrize(("head_dim", "group", "kind"), [(20, 3, "f16"), (64, 4, "f16"), (48, 1, "f32"), (64, 8, "q8_0")])
+def test_deterministic_attention(
+    head_dim: int, group: int, kind: Any, machines: list[NativeOps], rng: np.random.Generator
+) -> None:
+    """A sequence gives the same bits whole, in pieces, and beside others."""
+    tokens, kv_heads, page = 700, 2, 64
+    shape, inv_freq = StoreShape(1, kv_heads, head_dim, 30, page, kind), np.ones(head_dim // 2)
+    q, k, v = (normal(rng, tokens, n * kv_heads * head_dim) for n in (group, 1, 1))
+    pages, others = tuple(map(int, rng.permutation(12))), tuple(range(12, 30))
+    for level in {ops.level for ops in machines}:
+        whole: Floats | None = None
+        for threads, pieces in ((1, [tokens]), (3, [tokens]), (2, [1, 1, 7, 64, 5, 300, 2, 9, 230, 20, 60, 1])):
+            ops = NativeOps(threads, level)
+            ops.set_deterministic(True)
+            store, start, rows = ops.store(shape), 0, []
+            for i, length in enumerate(pieces):
+                beside = i % 3 * 40  # tokens of another sequence
+                spans = [Span(start, length, pages)] + ([Span(17 * i, beside, others)] if beside else [])
+                these = [np.concatenate([x[start : start + length], x[:beside]]) for x in (q, k, v)]
+                got = ops.attention(*map(ops.array, these), ops.begin(store, spans, inv_freq), 0)
+                rows.append(ops.numpy(got)[:length].copy())
+                start += length
+            together = np.concatenate(rows)
+            whole = together if whole is None else whole
+            np.testing.assert_array_equal(together, whole, f"{level}, {threads} threads")
+
+
 @pytest.mark.parametrize(("head_dim", "group"), [(2, 3), (20, 1), (64, 4), (80, 8), (128, 2)])
 def test_attention_without_a_store(
     head_dim: int, group: int, machines: list[NativeOps], rng: np.random.Generator
