@@ -1,6 +1,10 @@
 // Size classes, a free list for each, and a limit on what is kept.
 #include "memory.h"
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <cstdlib>
 #include <limits>
 #include <new>
@@ -12,6 +16,7 @@ namespace llamero {
 namespace {
 
 constexpr size_t LINE = 64;
+constexpr size_t HUGE_PAGE = size_t(2) << 20;
 constexpr size_t KEEP = size_t(256) << 20;  // bytes of free blocks worth holding on to
 
 // The size class of a request, and the bytes that blocks of the class have: 4, 5, 6 or 7 times a power of two.
@@ -28,9 +33,14 @@ Class class_of(size_t bytes) {
     return {4 * top + static_cast<int>(steps) - 5, steps * step};
 }
 
+// Where rows lie far apart, each touch of another row costs a look-up of its page, unless pages are huge.
 void* allocate(size_t bytes) {
-    void* block = std::aligned_alloc(LINE, (bytes + LINE - 1) / LINE * LINE);
+    const size_t align = bytes >= 2 * HUGE_PAGE ? HUGE_PAGE : LINE;
+    void* block = std::aligned_alloc(align, (bytes + align - 1) / align * align);
     if (!block) throw std::bad_alloc();
+#if defined(__linux__)
+    if (align == HUGE_PAGE) madvise(block, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+#endif
     return block;
 }
 
