@@ -52,7 +52,8 @@ inline void fetch(const uint8_t* p, int64_t bytes) {
 // next tile's keys, and at last what the next block begins with.
 class Ahead {
 public:
-    Ahead(const Attend& task, int64_t end) : task_(task), end_(end), tile_(task.begin), t_(task.begin) {
+    Ahead(const Attend& task, int64_t end)
+        : task_(task), end_(end), tile_(task.begin), t_(task.begin), next_(task.next) {
         turn_to(task.keys, task.begin);
         rows(FAR / task.keys.row_bytes);
     }
@@ -60,8 +61,10 @@ public:
     void rows(int64_t count) {
         while (count > 0) {
             const int64_t now = count < run_.count ? count : run_.count;
-            fetch(run_.row, now * task_.keys.row_bytes);
-            run_.row += now * task_.keys.row_bytes;
+            if (run_.row) {
+                fetch(run_.row, now * task_.keys.row_bytes);
+                run_.row += now * task_.keys.row_bytes;
+            }
             run_.count -= now;
             count -= now;
             if (run_.count == 0) turn();
@@ -77,16 +80,20 @@ private:
         t_ = t + run_.count;
     }
     void turn() {
-        if (t_ < stop()) return turn_to(values_ ? task_.values : task_.keys, t_);
-        values_ = !values_;
-        if (values_) return turn_to(task_.values, tile_);
-        tile_ = stop();
-        if (tile_ < end_) return turn_to(task_.keys, tile_);
-        run_ = {task_.next, INT64_MAX};
+        if (tile_ < end_) {
+            if (t_ < stop()) return turn_to(values_ ? task_.values : task_.keys, t_);
+            values_ = !values_;
+            if (values_) return turn_to(task_.values, tile_);
+            tile_ = stop();
+            if (tile_ < end_) return turn_to(task_.keys, tile_);
+        }
+        run_ = next_ ? Run{next_, end_ - task_.begin} : Run{nullptr, INT64_MAX};
+        next_ = nullptr;
     }
 
     const Attend& task_;
     int64_t end_, tile_, t_;
+    const uint8_t* next_;
     bool values_ = false;
     Run run_;
 };
