@@ -224,7 +224,9 @@ void check_level(int threads, const Kernels& level) {
 }  // namespace
 
 int main() {
+    std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // into a log, too, line by line
     check_threads();
+    std::printf("threads: checked\n");
     for (const Kernels* const* level = levels(); *level; ++level)
         for (int threads : {1, 2, 5}) check_level(threads, **level);
     std::printf("%d failures\n", failures.load());
