@@ -86,8 +86,10 @@ struct Tile {
         LLAMERO_UNROLL
         for (int r = 0; r < Rows; ++r) d.start(r, starts.at(*x[r], r, g));
         LLAMERO_UNROLL
-        for (int at = g * C::group; at < (g + 1) * C::group; at += Integers::bytes)
+        for (int step = 0; step < C::group / Integers::bytes; ++step) {
+            const int at = g * C::group + step * Integers::bytes;
             d.add(panel.q[at / 4][0], [&](int r) { return x[r]->q + at; });
+        }
         LLAMERO_UNROLL
         for (int c = 0; c < tile_columns; ++c) {
             LLAMERO_UNROLL
