@@ -55,7 +55,7 @@ struct Stored {
 };
 
 inline const Stored STORED[] = {
-    {Type::F32, 1, {}, 2e-6},          {Type::F16, 1, {}, 2e-6},        {Type::BF16, 1, {}, 1e-2},
+    {Type::F32, 1, {}, 2e-6},          {Type::F16, 1, {}, 5e-4},        {Type::BF16, 1, {}, 4e-3},
     {Type::Q4_0, 32, {0}, 1e-2},       {Type::Q4_1, 32, {0, 2}, 1e-2},  {Type::Q5_0, 32, {0}, 1e-2},
     {Type::Q5_1, 32, {0, 2}, 1e-2},    {Type::Q8_0, 32, {0}, 1e-2},     {Type::IQ4_NL, 32, {0}, 1e-2},
     {Type::Q2_K, 256, {80, 82}, 1e-2}, {Type::Q3_K, 256, {108}, 1e-2},  {Type::Q4_K, 256, {0, 2}, 1e-2},
