@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "cores.h"
 #include "machine.h"
 
 namespace nb = nanobind;
@@ -116,7 +117,10 @@ constexpr int64_t LONG_BYTES = int64_t(1) << 20;
 // An operation on rows needs the door only where it is shared out.
 template <class F>
 Array on_rows(Machine& machine, int64_t floats, const F& f) {
-    return machine.shares(floats) ? inside(machine, floats > LONG_FLOATS, f) : f();
+    if (machine.shares(floats)) return inside(machine, floats > LONG_FLOATS, f);
+    if (floats <= LONG_FLOATS) return f();
+    nb::gil_scoped_release free;
+    return f();
 }
 
 nb::tuple multiply(Machine& machine, const Array& x, const Matrix* const* weights, size_t count) {

@@ -5,6 +5,8 @@
 #include <cpuid.h>
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace llamero {
@@ -84,6 +86,9 @@ const Kernels& kernels();
 namespace neondot {
 const Kernels& kernels();
 }
+namespace neoni8mm {
+const Kernels& kernels();
+}
 
 namespace {
 
@@ -98,13 +103,28 @@ bool has_dot() {
 #endif
 }
 
+bool has_i8mm() {
+#if defined(__APPLE__)
+    int has = 0;
+    size_t size = sizeof has;
+    return sysctlbyname("hw.optional.arm.FEAT_I8MM", &has, &size, nullptr, 0) == 0 && has;
+#elif defined(__linux__)
+    const unsigned long i8mm = 1ul << 13;  // HWCAP2_I8MM
+    return has_dot() && (getauxval(AT_HWCAP2) & i8mm);
+#else
+    return false;
+#endif
+}
+
 }  // namespace
 
 const Kernels* const* levels() {
-    static const Kernels* found[3] = {};
+    static const Kernels* found[4] = {};
     static const bool filled = [] {
-        found[0] = &neon::kernels();
-        if (has_dot()) found[1] = &neondot::kernels();
+        int n = 0;
+        found[n++] = &neon::kernels();
+        if (has_dot()) found[n++] = &neondot::kernels();
+        if (has_i8mm()) found[n++] = &neoni8mm::kernels();
         return true;
     }();
     (void)filled;

@@ -11,6 +11,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "poison.h"
+
 namespace llamero {
 
 namespace {
@@ -68,10 +70,13 @@ void* Heap::take(size_t bytes) {
             void* block = blocks.back();
             blocks.pop_back();
             kept_ -= size.bytes;
+            poison_after(block, bytes, size.bytes);
             return block;
         }
     }
-    return allocate(size.bytes);
+    void* block = allocate(size.bytes);
+    poison_after(block, bytes, size.bytes);
+    return block;
 }
 
 void Heap::give(void* block, size_t bytes) noexcept {
@@ -82,6 +87,7 @@ void Heap::give(void* block, size_t bytes) noexcept {
             try {
                 free_[static_cast<size_t>(size.index)].push_back(block);
                 kept_ += size.bytes;
+                poison_after(block, 0, size.bytes);
                 return;
             } catch (const std::bad_alloc&) {
             }
@@ -114,6 +120,7 @@ void* Scratch::reserve(size_t bytes) {
         data_ = larger;
         bytes_ = bytes + bytes / 4;
     }
+    if (data_) poison_after(data_, bytes, bytes_);
     return data_;
 }
 

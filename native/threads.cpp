@@ -1,4 +1,4 @@
-// The pool: a job is a numbered ticket, a chunk is claimed by counting the ticket up.
+// The pool: a chunk is claimed by counting the ticket up, and the ticket as it was says of which job it is.
 #include "threads.h"
 
 #include <sys/mman.h>
@@ -12,10 +12,21 @@ namespace llamero {
 
 namespace {
 
-constexpr int JOB_SHIFT = 32;
-constexpr uint64_t CHUNK_MASK = (uint64_t(1) << JOB_SHIFT) - 1;
-constexpr auto WORKER_SPIN = std::chrono::microseconds(80);
-constexpr int CALLER_SPINS = 2000;  // pauses before the caller starts to give way to other programs
+// A ticket from its top: 16 bits for the job's number, 24 for its chunks, 24 for those claimed. Whoever finds no chunk
+// left has counted too, once a job: half the bits' range is left for that.
+constexpr int JOB_SHIFT = 48, CHUNKS_SHIFT = 24;
+constexpr uint64_t COUNT = (uint64_t(1) << CHUNKS_SHIFT) - 1;
+constexpr int64_t MOST_CHUNKS = int64_t(1) << (CHUNKS_SHIFT - 1);
+
+// Who waits gives way to others after a moment: the chunk that is waited for may belong to a thread without a core.
+constexpr auto WORKER_ALONE = std::chrono::microseconds(10), WORKER_AWAKE = std::chrono::microseconds(200);
+constexpr int WORKER_PAUSES = 32;   // between two looks at the clock
+constexpr int CALLER_PAUSES = 400;  // before it gives way
+constexpr int64_t WAKE = 2;         // sleepers that one thread wakes; each of these wakes as many
+
+inline uint64_t job_of(uint64_t ticket) { return ticket >> JOB_SHIFT; }
+inline int64_t claimed(uint64_t ticket) { return static_cast<int64_t>(ticket & COUNT); }
+inline int64_t left(uint64_t ticket) { return static_cast<int64_t>(ticket >> CHUNKS_SHIFT & COUNT) - claimed(ticket); }
 
 inline void pause() {
 #if defined(__x86_64__)
@@ -58,8 +69,11 @@ Pool::~Pool() {
         sleep_.release();    // and those who slept at the fork would be waited for
     } else {
         sleep_->stop.store(true);
-        ticket_.value.fetch_add(uint64_t(1) << JOB_SHIFT);
-        wake(threads_);
+        job_.ticket.fetch_add(uint64_t(1) << JOB_SHIFT);
+        {
+            std::lock_guard<std::mutex> lock(sleep_->mutex);
+        }
+        sleep_->news.notify_all();
         for (std::thread& worker : *workers_) worker.join();
     }
     munmap(fork_mark_, static_cast<size_t>(getpagesize()));
@@ -72,20 +86,22 @@ void Pool::run(int64_t chunks, Body body, const void* context) {
         for (int64_t chunk = 0; chunk < chunks; ++chunk) body(context, 0, chunk);
         return;
     }
-    // All chunks of the last job are done, but a worker that came too late for any may still be about to claim one more
-    // of it. Its ticket is spoilt first: whoever then sees a field of the new job fails to claim with the old ticket.
-    const uint64_t last = ticket_.value.load(std::memory_order_relaxed) >> JOB_SHIFT;
-    ticket_.value.store(last << JOB_SHIFT | CHUNK_MASK, std::memory_order_seq_cst);
-    job_.chunks.store(chunks, std::memory_order_release);
-    job_.body.store(body, std::memory_order_release);
-    job_.context.store(context, std::memory_order_release);
-    done_.chunks.store(0, std::memory_order_relaxed);
-    const uint64_t job = last + 1;
-    ticket_.value.store(job << JOB_SHIFT, std::memory_order_seq_cst);
+    job_.body = body;
+    job_.context = context;
+    for (job_.first = 0; job_.first < chunks; job_.first += MOST_CHUNKS)
+        share_out(std::min(chunks - job_.first, MOST_CHUNKS));
+}
+
+// The caller's part of a job: it holds the first chunk from the start, and waits for those that workers hold.
+void Pool::share_out(int64_t chunks) {
+    const uint64_t number = job_of(job_.ticket.load(std::memory_order_relaxed)) + 1;
+    const uint64_t count = static_cast<uint64_t>(chunks);
+    job_.ticket.store(number << JOB_SHIFT | count << CHUNKS_SHIFT | 1, std::memory_order_seq_cst);
     wake(chunks - 1);
-    claim(0, job & CHUNK_MASK);
-    for (int spins = 0; done_.chunks.load(std::memory_order_acquire) < chunks; ++spins) {
-        if (spins < CALLER_SPINS) {
+    job_.body(job_.context, 0, job_.first);
+    expected_ += chunks - 1 - claim(0);
+    for (int pauses = 0; done_.chunks.load(std::memory_order_acquire) != expected_; ++pauses) {
+        if (pauses < CALLER_PAUSES) {
             pause();
         } else {
             std::this_thread::yield();
@@ -93,26 +109,17 @@ void Pool::run(int64_t chunks, Body body, const void* context) {
     }
 }
 
-// Takes chunks of this job until none is left, and counts them done.
-void Pool::claim(int thread, uint64_t job) {
+// Takes chunks of the job until none is left; says how many. Which job it is does not matter: while one chunk is held
+// there will be no other.
+int64_t Pool::claim(int thread) {
     int64_t mine = 0;
-    uint64_t ticket = ticket_.value.load(std::memory_order_acquire);
-    for (;;) {
-        const int64_t chunks = job_.chunks.load(std::memory_order_acquire);
-        const Body body = job_.body.load(std::memory_order_acquire);
-        const void* context = job_.context.load(std::memory_order_acquire);
-        const int64_t chunk = static_cast<int64_t>(ticket & CHUNK_MASK);
-        // Success below proves that the job just read is the ticket's own: its ticket is spoilt before its fields
-        // change.
-        if (ticket >> JOB_SHIFT != job || chunk >= chunks) break;
-        if (ticket_.value.compare_exchange_weak(ticket, ticket + 1, std::memory_order_acq_rel,
-                                                std::memory_order_acquire)) {
-            body(context, thread, chunk);
-            ++mine;
-            ticket = ticket_.value.load(std::memory_order_acquire);
-        }
+    while (left(job_.ticket.load(std::memory_order_relaxed)) > 0) {
+        const uint64_t ticket = job_.ticket.fetch_add(1, std::memory_order_acquire);
+        if (left(ticket) <= 0) break;
+        job_.body(job_.context, thread, job_.first + claimed(ticket));
+        ++mine;
     }
-    if (mine) done_.chunks.fetch_add(mine, std::memory_order_release);
+    return mine;
 }
 
 void Pool::work(int thread) {
@@ -120,42 +127,47 @@ void Pool::work(int thread) {
     for (;;) {
         seen = wait_for_news(seen);
         if (sleep_->stop.load()) return;
-        claim(thread, seen);
+        if (const int64_t mine = claim(thread)) done_.chunks.fetch_add(mine, std::memory_order_release);
     }
 }
 
-// The number of a job other than `seen`: spins for a moment, then sleeps.
+// The number of a job other than `seen`: spins, then gives way between looks, then sleeps.
 uint64_t Pool::wait_for_news(uint64_t seen) {
     const auto start = std::chrono::steady_clock::now();
     for (;;) {
-        for (int spins = 0; spins < 64; ++spins) {
-            const uint64_t job = ticket_.value.load(std::memory_order_acquire) >> JOB_SHIFT;
+        for (int pauses = 0; pauses < WORKER_PAUSES; ++pauses) {
+            const uint64_t job = job_of(job_.ticket.load(std::memory_order_relaxed));
             if (job != seen) return job;
             pause();
         }
-        if (std::chrono::steady_clock::now() - start > WORKER_SPIN) break;
+        const auto waited = std::chrono::steady_clock::now() - start;
+        if (waited > WORKER_AWAKE) return sleep(seen);
+        if (waited > WORKER_ALONE) std::this_thread::yield();
     }
-    std::unique_lock<std::mutex> lock(sleep_->mutex);
-    sleep_->sleepers.fetch_add(1, std::memory_order_seq_cst);
-    uint64_t job = 0;
-    sleep_->news.wait(lock, [&] {
-        job = ticket_.value.load(std::memory_order_seq_cst) >> JOB_SHIFT;
-        return job != seen;
-    });
-    sleep_->sleepers.fetch_sub(1, std::memory_order_relaxed);
-    return job;
 }
 
+uint64_t Pool::sleep(uint64_t seen) {
+    uint64_t ticket = 0;
+    {
+        std::unique_lock<std::mutex> lock(sleep_->mutex);
+        sleep_->sleepers.fetch_add(1, std::memory_order_seq_cst);
+        sleep_->news.wait(lock, [&] {
+            ticket = job_.ticket.load(std::memory_order_seq_cst);
+            return job_of(ticket) != seen;
+        });
+        sleep_->sleepers.fetch_sub(1, std::memory_order_relaxed);
+    }
+    wake(left(ticket) - 1);
+    return job_of(ticket);
+}
+
+// Wakes sleepers, some of them only through others, so that nobody spends long on it.
 void Pool::wake(int64_t helpers) {
-    if (sleep_->sleepers.load(std::memory_order_seq_cst) == 0) return;
+    if (helpers < 1 || sleep_->sleepers.load(std::memory_order_seq_cst) == 0) return;
     {
         std::lock_guard<std::mutex> lock(sleep_->mutex);
     }
-    if (helpers < threads_ - 1) {
-        for (int64_t i = 0; i < helpers; ++i) sleep_->news.notify_one();
-    } else {
-        sleep_->news.notify_all();
-    }
+    for (int64_t i = 0; i < std::min(helpers, WAKE); ++i) sleep_->news.notify_one();
 }
 
 }  // namespace llamero

@@ -10,9 +10,6 @@
 
 namespace llamero {
 
-// Processor cores that this process may use: its affinity, its control group's quota, one thread per core.
-int usable_cores();
-
 // The caller is thread 0 of `threads`. Workers spin for a moment after a job, then sleep. A chunk belongs to whoever
 // claims it, so a worker that the system keeps off the processor delays nobody unless it holds a chunk.
 class Pool {
@@ -37,24 +34,27 @@ private:
     typedef void (*Body)(const void* context, int thread, int64_t chunk);
 
     void run(int64_t chunks, Body body, const void* context);
+    void share_out(int64_t chunks);
+    int64_t claim(int thread);
     void work(int thread);
     uint64_t wait_for_news(uint64_t seen);
-    void claim(int thread, uint64_t job);
+    uint64_t sleep(uint64_t seen);
     void wake(int64_t helpers);
     bool alone() const;
 
     // Each on lines of its own: what one thread writes must not slow what another reads.
-    struct alignas(128) Ticket {
-        std::atomic<uint64_t> value{0};  // number of the job (upper half) and of its next unclaimed chunk (lower)
-    } ticket_;
-    struct alignas(128) Done {
-        std::atomic<int64_t> chunks{0};
-    } done_;
+    // A ticket is the number of a job, its number of chunks, and how many of them are claimed. The rest of the job is
+    // written while none is left to claim and read by who holds a chunk, so it needs no ordering of its own; it comes
+    // along on the ticket's line.
     struct alignas(128) Job {
-        std::atomic<int64_t> chunks{0};
-        std::atomic<Body> body{nullptr};
-        std::atomic<const void*> context{nullptr};
+        std::atomic<uint64_t> ticket{0};
+        Body body = nullptr;
+        const void* context = nullptr;
+        int64_t first = 0;
     } job_;
+    struct alignas(128) Done {
+        std::atomic<int64_t> chunks{0};  // by workers, in all jobs so far
+    } done_;
     struct alignas(128) Sleep {
         std::atomic<int> sleepers{0};
         std::atomic<bool> stop{false};
@@ -64,7 +64,8 @@ private:
     std::unique_ptr<Sleep> sleep_;
 
     int threads_;
-    void* fork_mark_;  // a page that a forked child finds wiped: its workers did not come along
+    int64_t expected_ = 0;  // what done_ will say when the job is done
+    void* fork_mark_;       // a page that a forked child finds wiped: its workers did not come along
     std::unique_ptr<std::vector<std::thread>> workers_;
 };
 

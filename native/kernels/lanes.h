@@ -28,6 +28,29 @@ inline void interleave(const void* rows, int64_t stride, int64_t columns, void* 
 
 LLAMERO_INLINE Floats subtract_product(Floats c, Floats a, Floats b) { return c - a * b; }
 
+// The integer sums of a tile: so many bytes of k at a time, from the panel and from at(r) in row r of the activations.
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+template <class, int Rows>
+using TileDots = TwoByTwo<Rows>;
+#else
+template <class Dots, int Rows>
+struct TileDots {
+    static constexpr int bytes = 4;
+    Dots rows[Rows];
+
+    LLAMERO_INLINE void start(int r, const int32_t* biased) { rows[r].start(biased); }
+    template <class At>
+    LLAMERO_INLINE void add(const uint8_t* panel, const At& at) {
+        const auto weights = Dots::weights(panel);
+        LLAMERO_UNROLL
+        for (int r = 0; r < Rows; ++r) rows[r].add(weights, at(r));
+    }
+    LLAMERO_INLINE Floats scaled(int r, int c, const float* scale, const float* shift) {
+        return rows[r].scaled(c, scale, shift);
+    }
+};
+#endif
+
 // Fetches the weights of the next panel, a few lines at a time between the products of this one: a burst of fetches
 // would fill the processor's buffers and hold everything up.
 class Ahead {

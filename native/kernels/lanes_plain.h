@@ -81,6 +81,44 @@ struct Dots {
     }
 };
 
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+// The sums of a tile by an instruction that multiplies two rows of eight bytes by two others: neighbouring rows of
+// weights by neighbouring rows of activations. An odd last row is its own neighbour.
+template <int Rows>
+struct TwoByTwo {
+    static constexpr int bytes = 8, pairs = (Rows + 1) / 2;
+    int32x4_t low[pairs][tile_columns], high[pairs][tile_columns];  // of two of four weight rows, and of the other two
+
+    LLAMERO_INLINE void start(int r, const int32_t*) {
+        for (int c = 0; c < tile_columns; ++c) low[r / 2][c] = high[r / 2][c] = vdupq_n_s32(0);
+    }
+    template <class At>
+    LLAMERO_INLINE void add(const uint8_t* panel, const At& at) {
+        int8x16_t x[pairs];
+        LLAMERO_UNROLL
+        for (int p = 0; p < pairs; ++p) {
+            const int second = 2 * p + 1 < Rows ? 2 * p + 1 : 2 * p;
+            x[p] = vcombine_s8(load<int8x8_t>(at(2 * p)), load<int8x8_t>(at(second)));
+        }
+        LLAMERO_UNROLL
+        for (int c = 0; c < tile_columns; ++c) {
+            const uint8_t* four = panel + 16 * c;
+            const int32x4_t first = load<int32x4_t>(four), next = load<int32x4_t>(four + 16 * tile_columns);
+            const int8x16_t lower = (int8x16_t)vzip1q_s32(first, next), upper = (int8x16_t)vzip2q_s32(first, next);
+            LLAMERO_UNROLL
+            for (int p = 0; p < pairs; ++p) {
+                low[p][c] = vmmlaq_s32(low[p][c], lower, x[p]);
+                high[p][c] = vmmlaq_s32(high[p][c], upper, x[p]);
+            }
+        }
+    }
+    LLAMERO_INLINE Floats scaled(int r, int c, const float* scale, const float*) const {
+        const int32x4_t l = low[r / 2][c], h = high[r / 2][c], sums = r % 2 ? vuzp2q_s32(l, h) : vuzp1q_s32(l, h);
+        return (Floats)vcvtq_f32_s32(sums) * load<Floats>(scale);
+    }
+};
+#endif
+
 }  // namespace
 }  // namespace LLAMERO_LEVEL
 }  // namespace llamero

@@ -60,7 +60,7 @@ template <class C, int Rows>
 struct Tile {
     static constexpr int groups = 256 / C::group;
     using Sums = Floats[Rows][tile_columns];
-    using Integers = Dots<C::peak, panel_offset<C>, tile_columns>;
+    using Integers = TileDots<Dots<C::peak, panel_offset<C>, tile_columns>, Rows>;
 
     // Where the integer sums of every group start. Blocks of activations hold it for an offset of 128.
     struct Starts {
@@ -83,20 +83,19 @@ struct Tile {
     // A group of neighbours that share a scale: integer products, then the scales of the weights and the activations.
     static LLAMERO_INLINE void add_group(const Panel<C>& panel, const Int8Block* const (&x)[Rows], const Starts& starts,
                                          int g, Sums& sums) {
-        Integers d[Rows];
+        Integers d;
         LLAMERO_UNROLL
-        for (int r = 0; r < Rows; ++r) d[r].start(starts.at(*x[r], r, g));
+        for (int r = 0; r < Rows; ++r) d.start(r, starts.at(*x[r], r, g));
         LLAMERO_UNROLL
-        for (int four = 0; four < C::group / 4; ++four) {
-            const auto weights = Integers::weights(panel.q[g * (C::group / 4) + four][0]);
-            LLAMERO_UNROLL
-            for (int r = 0; r < Rows; ++r) d[r].add(weights, x[r]->q + g * C::group + 4 * four);
+        for (int step = 0; step < C::group / Integers::bytes; ++step) {
+            const int at = g * C::group + step * Integers::bytes;
+            d.add(panel.q[at / 4][0], [&](int r) { return x[r]->q + at; });
         }
         LLAMERO_UNROLL
         for (int c = 0; c < tile_columns; ++c) {
             LLAMERO_UNROLL
             for (int r = 0; r < Rows; ++r)
-                sums[r][c] = multiply_add(d[r].scaled(c, &panel.scale[g][c * lanes], &panel.shift[g][c * lanes]),
+                sums[r][c] = multiply_add(d.scaled(r, c, &panel.scale[g][c * lanes], &panel.shift[g][c * lanes]),
                                           broadcast(&x[r]->scale[g * C::group / 32]), sums[r][c]);
         }
         if (C::mins) {
