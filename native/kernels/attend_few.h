@@ -34,7 +34,7 @@ FewRows prepare_few(const Attend& task, float* scratch) {
     memset(w.q, 0, static_cast<size_t>(8 * w.padded * w.dim));
     const float scale = 1.0f / sqrtf(static_cast<float>(w.dim));
     for (int64_t r = 0; r < w.rows; ++r) {
-        const float* from = task.q + r / task.heads * task.q_stride + r % task.heads * w.dim;
+        const float* from = row_of(task, task.q, r);
         for (int64_t d = 0; d < w.dim; d += W) store(w.q + r * w.dim + d, load(from + d) * scale);
     }
     for (int64_t r = 0; r < FEW; ++r) {
@@ -42,10 +42,6 @@ FewRows prepare_few(const Attend& task, float* scratch) {
         w.weight[r] = 0.0f;
     }
     return w;
-}
-
-inline void fetch(const uint8_t* p, int64_t bytes) {
-    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(p + line);
 }
 
 // Fetches rows in the order in which they will be read, FAR bytes ahead of the reader: a tile's keys, its values, the

@@ -23,7 +23,8 @@ void finish(const Attend& task, const Softened& w) {
             weights[r] = w.weight[r];
             continue;
         }
-        float* to = task.out + r / task.heads * task.q_stride + r % task.heads * dim;
+        float* to = row_of(task, task.out, r);
+        if (r + 8 < w.rows) fetch(row_of(task, task.out, r + 8), 4 * dim);  // each token's lies in a page of its own
         const float share = 1.0f / w.weight[r];
         for (int64_t d = 0; d < dim; ++d) to[d] = from[d] * share;
     }

@@ -36,8 +36,11 @@ void turn_queries(const Attend& task, ManyRows& w) {
     for (int64_t r = 0; r < w.padded; r += W) {
         const int64_t count = w.rows - r < W ? w.rows - r : W;
         const float* rows[W];
-        for (int64_t i = 0; i < count; ++i)
-            rows[i] = task.q + (r + i) / task.heads * task.q_stride + (r + i) % task.heads * w.dim;
+        for (int64_t i = 0; i < count; ++i) {
+            rows[i] = row_of(task, task.q, r + i);
+            if (r + W + i < w.rows)  // fetch the next W rows: each token's lie in a page of their own
+                fetch(row_of(task, task.q, r + W + i), 4 * w.dim);
+        }
         float* to = w.queries + r / GROUP * GROUP * w.width + r % GROUP;
         for (int64_t d = 0; d < w.dim; d += W) {
             vf square[W] = {};

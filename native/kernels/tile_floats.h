@@ -54,10 +54,11 @@ struct Floats {
             in_steps<CELL_ROWS>(rows, [&](int64_t r, auto some) {
                 float* to = w.sums + (first + r) * w.width + v * W;
                 const float* shrink = w.shrink + first + r;
-                cell<vf, some, cols>(w.scores + r, 1, w.lanes, w.values + v * W, w.width, count, [&](int i, int j, vf sum) {
-                    float* at = to + i * w.width + j * W;
-                    store(at, load(at) * shrink[i] + sum);
-                });
+                cell<vf, some, cols>(w.scores + r, 1, w.lanes, w.values + v * W, w.width, count,
+                                     [&](int i, int j, vf sum) {
+                                         float* at = to + i * w.width + j * W;
+                                         store(at, load(at) * shrink[i] + sum);
+                                     });
             });
         });
     }

@@ -1,8 +1,10 @@
 // A tile of a block of many query rows, computed with pairs of 16-bit integers, twice as fast as floats. Every row of
 // queries, keys and values has a scale of its own, and so have the weights that a query row gives to a tile: finer than
-// rounding the same numbers to halves. Sums of products stay below 2^31: for scores by their norms (Cauchy and Schwarz),
-// for values by the sum of their weights.
+// rounding them to halves. Sums of products stay below 2^31: for scores by their norms (Cauchy and Schwarz), for values
+// by the sum of their weights.
 #pragma once
+#include <algorithm>
+
 #include "cells.h"
 #include "many_rows.h"
 
@@ -11,10 +13,12 @@ namespace LLAMERO_LEVEL {
 namespace {
 
 // Limits of what is rounded, with room for that.
-constexpr float MOST = 32767.0f;     // of an integer
-constexpr float NORM = 46300.0f;     // of a query row or a key
-constexpr float VALUE = 16383.0f;    // of an integer of a value
+constexpr float MOST = 32767.0f;      // of an integer
+constexpr float NORM = 46300.0f;      // of a query row or a key
+constexpr float VALUE = 16383.0f;     // of an integer of a value
 constexpr float WEIGHTS = 131000.0f;  // of the sum of a query row's weights in a tile
+
+constexpr float LOG2E = 1.44269504f;
 
 inline vi to_int(vf x) { return (vi)_mm512_cvtps_epi32((__m512)x); }
 inline vf to_float(vi x) { return (vf)_mm512_cvtepi32_ps((__m512i)x); }
@@ -23,6 +27,18 @@ inline vf magnitude(vf x) { return max(x, -x); }
 
 // limit / x, and 0 for 0.
 inline vf share(float limit, vf x) { return select(x > vf{}, limit / x, vf{}); }
+
+// 2^x for x up to about 0 with a relative error of 4e-6, far below what rounding the result to an integer costs; 0 below
+// 2^-126.
+inline vf power_of_2(vf x) {
+    const __mmask16 stays = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
+    const vf n = (vf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC), r = x - n;
+    vf p = r * 0.00957009f + 0.05591786f;
+    p = p * r + 0.24024745f;
+    p = p * r + 0.69312181f;
+    p = p * r + 0.99999926f;
+    return (vf)_mm512_maskz_scalef_ps(stays, (__m512)p, (__m512)n);
+}
 
 template <CacheKind K>
 inline vf kept_any(const uint8_t* row, int64_t d, int64_t dim) {
@@ -51,7 +67,7 @@ struct Pairs {
                 most = max(most, magnitude(x));
             }
             const vf scale = min(share(NORM, (vf)_mm512_sqrt_ps((__m512)squares)), share(MOST, most));
-            store(w.query_unit + r, share(1.0f, scale));
+            store(w.query_unit + r, select(scale > vf{}, 1.0f / scale, broadcast(1.0f)));
             for (int64_t d = 0; d < w.dim; d += 2) {
                 const float* from = column + d * w.lanes;
                 const vi both = pairs(to_int(load(from) * scale), to_int(load(from + w.lanes) * scale));
@@ -69,7 +85,7 @@ struct Pairs {
                 squares += x * x;
                 most = max(most, magnitude(x));
             }
-            const float unit = std::fmax(sqrtf(sum(squares)) / NORM, max_lane(most) / MOST);
+            const float unit = std::max(sqrtf(sum(squares)) / NORM, max_lane(most) / MOST);
             const float scale = unit > 0.0f ? 1.0f / unit : 0.0f;
             w.key_unit[t] = unit;
             int16_t* to = reinterpret_cast<int16_t*>(w.keys + t * w.width / 2);
@@ -96,7 +112,8 @@ struct Pairs {
             w.value_unit[count] = 0.0f;
         }
         for (int64_t t = 0; t < count; t += 2) {
-            const vf scale = share(1.0f, broadcast(w.value_unit[t])), next = share(1.0f, broadcast(w.value_unit[t + 1]));
+            const vf scale = share(1.0f, broadcast(w.value_unit[t]));
+            const vf next = share(1.0f, broadcast(w.value_unit[t + 1]));
             for (int64_t d = 0; d < w.dim; d += W) {
                 const vi both = pairs(to_int(kept_any<K>(found[t], d, w.dim) * scale),
                                       to_int(kept_any<K>(found[t + 1], d, w.dim) * next));
@@ -122,16 +139,18 @@ struct Pairs {
         const vi seen = load_as<vi>(w.seen + r);
         const vf unit = load(w.query_unit + r), before = load(w.maximum + r);
         const bool all = w.seen[r] >= begin + count;
-        vf most = before;
+        vf most = broadcast(-INFINITY);
         for (int64_t t = 0; t < count; ++t) {
-            vf score = to_float(load_as<vi>(scores + t * w.lanes)) * (unit * w.key_unit[t]);
+            vf score = to_float(load_as<vi>(scores + t * w.lanes)) * w.key_unit[t];
             if (!all) score = select(static_cast<int32_t>(begin + t) - vi{} < seen, score, broadcast(-INFINITY));
             store(scores + t * w.lanes, score);
             most = max(most, score);
         }
+        most = max(before, most * unit);
+        const vf unit2 = unit * LOG2E, most2 = most * LOG2E;
         vf total = vf{}, spread = vf{}, largest = vf{};
         for (int64_t t = 0; t < count; ++t) {
-            const vf p = exp(load(scores + t * w.lanes) - most), weighted = p * w.value_unit[t];
+            const vf p = power_of_2(load(scores + t * w.lanes) * unit2 - most2), weighted = p * w.value_unit[t];
             store(scores + t * w.lanes, weighted);
             total += p;
             spread += weighted;

@@ -255,7 +255,10 @@ def test_integers_are_finer_than_halves(
         assert np.sqrt(np.mean((got - want) ** 2)) < loss, ops.level
 
 
-@pytest.mark.parametrize(("head_dim", "group", "kind"), [(20, 3, "f16"), (64, 4, "f16"), (48, 1, "f32"), (64, 8, "q8_0")])
+PIECES = [(20, 3, "f16"), (64, 4, "f16"), (48, 1, "f32"), (64, 8, "q8_0")]
+
+
+@pytest.mark.parametrize(("head_dim", "group", "kind"), PIECES)
 def test_deterministic_attention(
     head_dim: int, group: int, kind: Any, machines: list[NativeOps], rng: np.random.Generator
 ) -> None:
