@@ -22,7 +22,7 @@ constexpr float LOG2E = 1.44269504f;
 
 inline vi to_int(vf x) { return (vi)_mm512_cvtps_epi32((__m512)x); }
 inline vf to_float(vi x) { return (vf)_mm512_cvtepi32_ps((__m512i)x); }
-inline vi pairs(vi low, vi high) { return (low & 0xffff) | high << 16; }
+inline vi pairs(vi low, vi high) { return (vi)(((vu)low & 0xffffu) | (vu)high << 16); }
 inline vf magnitude(vf x) { return max(x, -x); }
 
 // limit / x, and 0 for 0.
