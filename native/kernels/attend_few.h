@@ -1,6 +1,8 @@
 // Attention of few query rows: bound by memory. Every kept row is read once, from where it lies, for all of them, while
 // the next run of rows is fetched.
 #pragma once
+#include <algorithm>
+
 #include "kept.h"
 #include "softmax.h"
 
@@ -34,7 +36,7 @@ FewRows prepare_few(const Attend& task, float* scratch) {
     memset(w.q, 0, static_cast<size_t>(8 * w.padded * w.dim));
     const float scale = 1.0f / sqrtf(static_cast<float>(w.dim));
     for (int64_t r = 0; r < w.rows; ++r) {
-        const float* from = task.q + r / task.heads * task.q_stride + r % task.heads * w.dim;
+        const float* from = row_of(task, task.q, r);
         for (int64_t d = 0; d < w.dim; d += W) store(w.q + r * w.dim + d, load(from + d) * scale);
     }
     for (int64_t r = 0; r < FEW; ++r) {
@@ -42,10 +44,6 @@ FewRows prepare_few(const Attend& task, float* scratch) {
         w.weight[r] = 0.0f;
     }
     return w;
-}
-
-inline void fetch(const uint8_t* p, int64_t bytes) {
-    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(p + line);
 }
 
 // Fetches rows in the order in which they will be read, FAR bytes ahead of the reader: a tile's keys, its values, the
@@ -197,27 +195,35 @@ void soften_row(FewRows& w, int64_t r, int64_t visible, int64_t count) {
     w.weight[r] += sum(total);
 }
 
+// f(t, run) for [begin, end) in runs of at most SOME rows.
+template <class F>
+inline void in_runs(const Rows& rows, int64_t begin, int64_t end, const F& f) {
+    constexpr int64_t SOME = 16;  // a multiple of the rows that are scored together
+    for (int64_t t = begin; t < end;) {
+        const Run whole = run_at(rows, t, end);
+        for (int64_t i = 0; i < whole.count; i += SOME)
+            f(t + i, Run{whole.row + i * rows.row_bytes, whole.count - i < SOME ? whole.count - i : SOME});
+        t += whole.count;
+    }
+}
+
 template <int R, CacheKind K>
 void long_tile(const Attend& task, FewRows& w, Ahead& ahead, int64_t begin, int64_t end) {
-    constexpr int64_t SOME = 16;  // rows at a time, a multiple of W / R
     const int64_t row_bytes = task.keys.row_bytes;
-    for (int64_t t = begin; t < end;) {
-        const Run run = run_at(task.keys, t, end);
+    in_runs(task.keys, begin, end, [&](int64_t t, const Run& run) {
+        float* scores = w.scores + t - begin;
         for (int64_t i = 0; i < run.count; i += W / R) {
-            ahead.rows(W / R < run.count - i ? W / R : run.count - i);
+            if (i % 4 == 0) ahead.rows(std::min<int64_t>(std::max(W / R, 4), run.count - i));
             for (int64_t r = 0; r < w.padded; r += R)
-                score<R, K>(w.q + r * w.dim, w.dim, run, row_bytes, i, w.scores + r * (LONG + W) + t - begin + i);
+                score<R, K>(w.q + r * w.dim, w.dim, run, row_bytes, i, scores + r * (LONG + W) + i);
         }
-        t += run.count;
-    }
+    });
     for (int64_t r = 0; r < w.rows; ++r) soften_row(w, r, task.first + r / task.heads + 1 - begin, end - begin);
-    for (int64_t t = begin; t < end;) {
-        const Run run = run_at(task.values, t, end < t + SOME ? end : t + SOME);
+    in_runs(task.values, begin, end, [&](int64_t t, const Run& run) {
         ahead.rows(run.count);
         for (int64_t r = 0; r < w.padded; r += R)
             mix_run<R, K>(w.scores + r * (LONG + W) + t - begin, run, row_bytes, w.sums + r * w.dim, w.dim);
-        t += run.count;
-    }
+    });
 }
 
 template <CacheKind K>

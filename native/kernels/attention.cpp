@@ -7,9 +7,6 @@ namespace llamero {
 namespace LLAMERO_LEVEL {
 namespace {
 
-// Few rows are read directly, where whole vectors of them are.
-bool reads_directly(int64_t rows, int64_t dim) { return rows <= FEW && dim % W == 0; }
-
 size_t scratch_bytes(int64_t rows, int64_t dim) {
     const int64_t few = FewRows::floats(rows < FEW ? rows : FEW, dim), many = ManyRows::floats(rows, dim);
     return static_cast<size_t>(4 * (few > many ? few : many));
@@ -26,7 +23,8 @@ void finish(const Attend& task, const Softened& w) {
             weights[r] = w.weight[r];
             continue;
         }
-        float* to = task.out + r / task.heads * task.q_stride + r % task.heads * dim;
+        float* to = row_of(task, task.out, r);
+        if (r + 8 < w.rows) fetch(row_of(task, task.out, r + 8), 4 * dim);  // each token's lies in a page of its own
         const float share = 1.0f / w.weight[r];
         for (int64_t d = 0; d < dim; ++d) to[d] = from[d] * share;
     }
@@ -36,9 +34,14 @@ template <CacheKind K>
 void attend(const Attend& task, void* scratch) {
     const int64_t rows = task.tokens * task.heads, seen = task.first + task.tokens;
     const int64_t end = task.end < seen ? task.end : seen;
+    const bool few = !task.steady && rows <= FEW;
     float* floats = static_cast<float*>(scratch);
-    if (!task.steady && reads_directly(rows, task.head_dim)) return finish(task, attend_few<K>(task, end, floats));
-    finish(task, attend_many<K>(task, end, floats));
+    if (few && task.head_dim % W == 0) return finish(task, attend_few<K>(task, end, floats));
+#if defined(__AVX512VNNI__)
+    // Who keeps whole floats wants them computed with.
+    if (K != CacheKind::F32 && !few) return finish(task, attend_many<K, Pairs>(task, end, floats));
+#endif
+    finish(task, attend_many<K, Floats>(task, end, floats));
 }
 
 void attend(const Attend& task, void* scratch) {

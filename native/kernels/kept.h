@@ -21,6 +21,10 @@ inline vf kept(const uint8_t* row, int64_t col) {
     return from_bytes(reinterpret_cast<const int8_t*>(block + 2 + col % BLOCK)) * half_value(load_as<uint16_t>(block));
 }
 
+inline void fetch(const void* p, int64_t bytes) {
+    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(static_cast<const char*>(p) + line);
+}
+
 // Rows that lie one after another.
 struct Run {
     const uint8_t* row;
