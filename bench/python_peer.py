@@ -24,7 +24,7 @@ def main(model: str, job: dict[str, Any]) -> None:
     lengths = [*job["prompts"], *(after + job["write"] for after in job["after"]), _WARM_UP]
     started = time.perf_counter()
     threads = {"n_threads": job["threads"], "n_threads_batch": job["threads"]}
-    llama = Llama(model, n_ctx=max(lengths), n_batch=512, flash_attn=True, verbose=False, **threads)
+    llama: Any = Llama(model, n_ctx=max(lengths), n_batch=512, flash_attn=True, verbose=False, **threads)
     opening = time.perf_counter() - started
     ids = [random.randrange(256, llama.n_vocab()) for _ in range(max(lengths))]
 

@@ -28,8 +28,8 @@ public:
     const Kernels& kernels() const { return kernels_; }
     std::mutex& door() { return door_; }
 
-    // From now on no bit of a token's attention depends on the tokens beside it: a prompt in pieces gives what it gives
-    // whole. Writing after a long context gets slower.
+    // From now on no bit of a token's results depends on the tokens beside it: a prompt in pieces gives what it gives
+    // whole. Prompts, and writing after a long context, get slower.
     void set_deterministic(bool on) { deterministic_ = on; }
 
     // Whether an operation that touches so many floats is shared out, and so needs the door.
@@ -75,6 +75,9 @@ private:
     void reserve(size_t bytes);  // scratch of every thread
     const void* prepared(Form form, const Array& x);
     bool split(const Matrix* const* weights, size_t count, int64_t n, int64_t k);
+    int64_t at_once(int64_t n) const { return deterministic_ ? std::min<int64_t>(n, 1) : n; }  // rows of activations
+    void multiply(const Matrix& w, const void* form, int64_t n, float* y, int64_t begin, int64_t end,
+                  void* scratch) const;
     bool splits(const Step& step, const Span& span, int64_t group) const;
     int64_t block_tokens(const Step& step, int64_t kv_heads, int64_t group) const;
     void remember(const Array& k, const Array& v, const Step& step, int64_t layer);

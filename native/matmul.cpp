@@ -48,7 +48,7 @@ bool Machine::split(const Matrix* const* weights, size_t count, int64_t n, int64
     for (size_t i = 0; i < count; ++i) {
         const Matrix& w = *weights[i];
         const double cost = row_cost(w, n);
-        const int64_t step = std::max<int64_t>(kernels_.products.step(w.type, n, k), 1);
+        const int64_t step = std::max<int64_t>(kernels_.products.step(w.type, at_once(n), k), 1);
         for (int64_t begin = 0; begin < w.rows;) {
             const double share = std::max(left / (2 * threads()), SMALLEST);
             const int64_t steps =
@@ -76,13 +76,13 @@ std::vector<Array> Machine::matmul(const Array& x, const Matrix* const* weights,
                                         std::to_string(i) + " is (" + std::to_string(w.rows) + ", " +
                                         std::to_string(w.k) + ")");
         out.push_back(array(n, w.rows));
-        scratch = std::max(scratch, products.scratch_bytes(w.type, n, k));
+        scratch = std::max(scratch, products.scratch_bytes(w.type, at_once(n), k));
     }
     if (n == 0) return out;
     reserve(scratch);
     const void* done[forms] = {};
     for (size_t i = 0; i < count; ++i) {
-        const Form form = products.form(weights[i]->type, n);
+        const Form form = products.form(weights[i]->type, at_once(n));
         const void*& rows = done[static_cast<int>(form)];
         if (!rows) rows = prepared(form, x);
     }
@@ -90,11 +90,27 @@ std::vector<Array> Machine::matmul(const Array& x, const Matrix* const* weights,
     run(static_cast<int64_t>(chunks_.size()), shared, [&](int thread, int64_t index) {
         const Chunk& chunk = chunks_[static_cast<size_t>(index)];
         const Matrix& w = *weights[chunk.weight];
-        const void* form = done[static_cast<int>(products.form(w.type, n))];
+        const void* form = done[static_cast<int>(products.form(w.type, at_once(n)))];
         float* y = out[static_cast<size_t>(chunk.weight)].data();
-        products.product(w, form, n, y, w.rows, chunk.begin, chunk.end, scratch_[static_cast<size_t>(thread)].data());
+        multiply(w, form, n, y, chunk.begin, chunk.end, scratch_[static_cast<size_t>(thread)].data());
     });
     return out;
+}
+
+// y[i * w.rows + j] for weight rows [begin, end). Where results may not depend on what else is in a batch, each row of
+// activations goes alone: past a few weight rows at a time, which stay near for the next.
+void Machine::multiply(const Matrix& w, const void* form, int64_t n, float* y, int64_t begin, int64_t end,
+                       void* scratch) const {
+    const Products& products = kernels_.products;
+    if (!deterministic_) return products.product(w, form, n, y, w.rows, begin, end, scratch);
+    constexpr int64_t NEAR = 16 * 1024;  // bytes of weights
+    const int64_t some = std::max<int64_t>(NEAR / w.row_bytes, 1);
+    const size_t row = products.form_bytes(products.form(w.type, 1), 1, w.k);
+    for (int64_t j = begin; j < end; j += some)
+        for (int64_t i = 0; i < n; ++i) {
+            const void* x = static_cast<const uint8_t*>(form) + static_cast<size_t>(i) * row;
+            products.product(w, x, 1, y + i * w.rows, w.rows, j, std::min(j + some, end), scratch);
+        }
 }
 
 }  // namespace llamero

@@ -66,7 +66,7 @@ class Machine:
     @property
     def level(self) -> str: ...
     def set_deterministic(self, on: bool) -> None:
-        """Whether no bit of a token's attention may depend on the tokens beside it. Slower after long contexts."""
+        """Whether no bit of a token's results may depend on the tokens beside it. Prompts get slower."""
 
     def array(self, values: NDArray[np.float32]) -> Array:
         """A copy of the values as an Array."""

@@ -411,3 +411,17 @@ def test_generating_needs_neither_torch_nor_jinja(models: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=models)
     assert done.stdout.strip() == "[]"
+
+
+def test_deterministic_means_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However a prompt is cut, and after any other, the logits are the same."""
+    text = "Once upon a time there was a little llama who lived on a mountain. " * 5
+    with Llama(deterministic=True) as llama:
+        whole = llama.logits(text)
+        llama.generate("Hello", max_tokens=3)
+        monkeypatch.setattr(llama._engine, "chunk", 7)
+        np.testing.assert_array_equal(llama.logits(text), whole)
+    with Llama(deterministic=True, threads=1) as llama:
+        np.testing.assert_array_equal(llama.logits(text), whole)
+    with pytest.raises(SettingError, match="deterministic is a setting of device 'cpu'"):
+        Llama(device="numpy", deterministic=True)

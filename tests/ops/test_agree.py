@@ -139,6 +139,21 @@ def test_matmul_of_many_rows_and_mixed_types(
 
 
 @pytest.mark.parametrize("name", WEIGHT_TYPES)
+def test_deterministic_matmul(name: str, rng: np.random.Generator) -> None:
+    """A row of activations gives the same bits alone and among others, at every level and number of threads."""
+    kind, k = TYPES[name], 512
+    stored, x = tensor(normal(rng, 300, k), kind), normal(rng, 70, k)
+    for level in levels():
+        alone = NativeOps(1, level)  # one row is one row, with the switch or without
+        want = np.concatenate([alone.numpy(alone.matmul(alone.array(row[None]), alone.weight(stored))[0]) for row in x])
+        for threads in (1, 3):
+            ops = NativeOps(threads, level, deterministic=True)
+            for begin, end in ((0, 70), (3, 5), (17, 40)):
+                (got,) = ops.matmul(ops.array(x[begin:end]), ops.weight(stored))
+                np.testing.assert_array_equal(ops.numpy(got), want[begin:end], f"{level}, {threads} threads")
+
+
+@pytest.mark.parametrize("name", WEIGHT_TYPES)
 def test_embed(name: str, machines: list[NativeOps], rng: np.random.Generator) -> None:
     kind = TYPES[name]
     for k in lengths(kind):
@@ -284,8 +299,7 @@ def test_deterministic_attention(
     for level in {ops.level for ops in machines}:
         whole: Floats | None = None
         for threads, pieces in ((1, [tokens]), (3, [tokens]), (2, [1, 1, 7, 64, 5, 300, 2, 9, 230, 20, 60, 1])):
-            ops = NativeOps(threads, level)
-            ops.set_deterministic(True)
+            ops = NativeOps(threads, level, deterministic=True)
             store, start, rows = ops.store(shape), 0, []
             for i, length in enumerate(pieces):
                 beside = i % 3 * 40  # tokens of another sequence

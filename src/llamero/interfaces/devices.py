@@ -11,16 +11,19 @@ from llamero.errors import DeviceError, SettingError
 from llamero.ops.protocol import Ops
 
 
-def make_ops(device: str = "cpu", threads: int | None = None) -> Ops[Any, Any]:
+def make_ops(device: str = "cpu", threads: int | None = None, *, deterministic: bool = False) -> Ops[Any, Any]:
     """Operations for a device: "cpu", "cuda" (or "cuda:1"), or "numpy", which is slow and obviously right.
 
-    threads: for "cpu", how many share the work; None for one per core that this process may use.
+    threads: for "cpu", how many share the work; None for one per core that this process may use. deterministic: for
+    "cpu", see `ops/native_ops.py`.
     Raises DeviceError when the device, or what drives it, is not here.
     """
     if device == "cpu":
-        return _native(threads)
+        return _native(threads, deterministic)
     if threads is not None:
         raise SettingError(f"threads is a setting of device 'cpu', not of {device!r}")
+    if deterministic:
+        raise SettingError(f"deterministic is a setting of device 'cpu', not of {device!r}")
     if device == "numpy":
         from llamero.ops.numpy_ops import NumpyOps
 
@@ -30,14 +33,14 @@ def make_ops(device: str = "cpu", threads: int | None = None) -> Ops[Any, Any]:
     raise SettingError(f"device {device!r} is unknown; choose from cpu, cuda, numpy")
 
 
-def _native(threads: int | None) -> Ops[Any, Any]:
+def _native(threads: int | None, deterministic: bool) -> Ops[Any, Any]:
     try:
         from llamero.ops.native_ops import NativeOps
     except ImportError as error:
         raise DeviceError(
             f"llamero's compiled kernels cannot be loaded ({error}); install with pip, or use device 'numpy'"
         ) from error
-    return NativeOps(threads=threads)
+    return NativeOps(threads=threads, deterministic=deterministic)
 
 
 def _torch(device: str) -> Ops[Any, Any]:

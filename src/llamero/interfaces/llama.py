@@ -46,9 +46,10 @@ class Llama:
 
     model: see `interfaces/models.py`; None is the embedded model. context: how many tokens it may see at once, prompt
     and answer together; None is the model's own, at most 8192. device: "cpu", "cuda", or "numpy" (the slow oracle).
-    threads: None is one per core. cache: how keys and values are kept, "f16", "f32" or "q8_0". chat_template: a
-    built-in name such as "llama-3.1" or "plain", or Jinja source; None is the file's own. tokenizer: the path of one,
-    for files that bring none. progress: told (bytes read, bytes in all) while loading.
+    threads: None is one per core. deterministic: an answer depends on nothing but its prompt and seed, to the last bit,
+    at the price of slower prompts (on "cpu"). cache: how keys and values are kept, "f16", "f32" or "q8_0".
+    chat_template: a built-in name such as "llama-3.1" or "plain", or Jinja source; None is the file's own. tokenizer:
+    the path of one, for files that bring none. progress: told (bytes read, bytes in all) while loading.
 
     Raises ModelNotFound, FormatError, WeightsError, ConfigError, TokenizerError, SettingError, DeviceError.
     """
@@ -60,6 +61,7 @@ class Llama:
         context: int | None = None,
         threads: int | None = None,
         device: str = "cpu",
+        deterministic: bool = False,
         cache: CacheKind = "f16",
         chat_template: str | None = None,
         tokenizer: str | Path | Tokenizer | None = None,
@@ -76,7 +78,7 @@ class Llama:
             self.name = _name(reader, self.path)
             self._template_given = chat_template
             self._template: ChatTemplate | None = None
-            ops = make_ops(device, threads)
+            ops = make_ops(device, threads, deterministic=deterministic)
             weights = load(Watched(reader, progress) if progress else reader, ops)
         finally:
             reader.close()

@@ -25,13 +25,14 @@ class NativeOps(_native.Machine):
     """Ops over `_native.Array` and `_native.Weight`.
 
     threads: how many share the work; None for one per core that this process may use. level: an instruction-set level
-    of `levels()`; None for the strongest. Raises SettingError for an impossible number of threads, DeviceError for a
-    level that is not here. Two instances share nothing.
+    of `levels()`; None for the strongest. deterministic: give a token the same bits whatever else is in its step, and
+    however its prompt was cut; prompts are then read several times slower. Raises SettingError for an impossible
+    number of threads, DeviceError for a level that is not here. Two instances share nothing.
     """
 
     name = "native"
 
-    def __init__(self, threads: int | None = None, level: str | None = None) -> None:
+    def __init__(self, threads: int | None = None, level: str | None = None, *, deterministic: bool = False) -> None:
         if threads is None:
             threads = _native.usable_cores()
         if not 1 <= threads <= 1024:
@@ -39,6 +40,7 @@ class NativeOps(_native.Machine):
         if level is not None and level not in levels():
             raise DeviceError(f"instruction-set level {level!r} is not on this machine ({nearest(level, levels())})")
         super().__init__(threads, level or "")
+        self.set_deterministic(deterministic)
 
     def weight(self, tensor: Tensor) -> _native.Weight:
         """A vector as floats, or a matrix as it is stored, without a copy. Raises WeightsError for other shapes."""

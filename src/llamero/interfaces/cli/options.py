@@ -31,6 +31,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--context", type=int, metavar="N", help="tokens it may see at once (its own, at most 8192)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (one per core)")
     group.add_argument("--device", default="cpu", metavar="cpu|cuda", help="where it runs (cpu); cuda needs torch")
+    group.add_argument(
+        "--deterministic", action="store_true", help="the same bits however a prompt is read; slower prompts (cpu)"
+    )
     group.add_argument("--cache", default="f16", choices=("f16", "f32", "q8_0"), help="how the past is kept (f16)")
     group.add_argument("--tokenizer", metavar="PATH", help="a tokenizer, for files that bring none")
     group.add_argument("--chat-template", metavar="NAME", help="a chat format such as llama-3.1 or plain (its own)")
@@ -61,6 +64,7 @@ def load(args: argparse.Namespace) -> Llama:
             context=args.context,
             threads=args.threads,
             device=args.device,
+            deterministic=args.deterministic,
             cache=args.cache,
             tokenizer=args.tokenizer,
             chat_template=args.chat_template,
