@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from llamero import Llama
+from llamero.engine.generate import Engine
 from llamero.formats.blocks import TYPES
 from llamero.formats.gguf import write_gguf
 from llamero.formats.open import open_model_file
@@ -21,7 +22,7 @@ from llamero.model.llama import forward
 from llamero.model.weights import config_of, export, load, named_tensors
 from llamero.ops.native_ops import NativeOps
 from llamero.ops.numpy_ops import NumpyOps
-from llamero.ops.protocol import Ops, Span
+from llamero.ops.protocol import Span
 
 llama_cpp = pytest.importorskip("llama_cpp", reason="install the [peers] extra")
 pytestmark = pytest.mark.peers
@@ -68,9 +69,17 @@ def stored(tensor: Tensor, kind: str) -> Tensor:
     return Tensor(info, TYPES[kind].encode(tensor.decode().reshape(-1)))
 
 
-def ours(ops: Ops[Any, Any], path: Path, ids: list[int]) -> NDArray[np.float64]:
+def oracle(path: Path, ids: list[int]) -> NDArray[np.float64]:
+    """Everything in float32, nothing kept in a cache."""
+    ops = NumpyOps()
     weights = load(open_model_file(path), ops)
-    return log_softmax(np.array(ops.numpy(forward(ops, weights, None, ids, [Span(0, len(ids))]))))
+    return log_softmax(forward(ops, weights, None, ids, [Span(0, len(ids))]))
+
+
+def ours(path: Path, ids: list[int]) -> NDArray[np.float64]:
+    """As a user gets it: the engine, its cache of halves, the strongest instructions here."""
+    ops = NativeOps()
+    return log_softmax(Engine(ops, load(open_model_file(path), ops), context=1024).logits(ids))
 
 
 def theirs(path: Path, ids: list[int]) -> NDArray[np.float64]:
@@ -97,8 +106,8 @@ def compare(what: str, path: Path, ids: list[int]) -> None:
 
     Two roundings of one precision differ by a few percent from text to text; three standard errors allow for that.
     """
-    oracle, native, peer = ours(NumpyOps(), path, ids), ours(NativeOps(), path, ids), theirs(path, ids)
-    apart, mine, other = divergence(peer, native), divergence(oracle, native), divergence(oracle, peer)
+    exact, native, peer = oracle(path, ids), ours(path, ids), theirs(path, ids)
+    apart, mine, other = divergence(peer, native), divergence(exact, native), divergence(exact, peer)
     means = f"from float32: llamero {mine.mean():.2e}, llama.cpp {other.mean():.2e}"
     print(f"{what}: from llama.cpp {apart.mean():.2e}; {means}")
     assert apart.mean() < 1e-3
