@@ -22,8 +22,8 @@ struct Matrix {
 };
 
 // How activations are prepared once before they meet weights; each weight type wants one form.
-enum class Form : int32_t { Float, BFloat, Int8, Fixed, Spread, FloatSpread, BFloatSpread };
-constexpr int forms = 7;
+enum class Form : int32_t { Float, BFloat, Int8, Int8Wide, Fixed, Spread, FloatSpread, BFloatSpread };
+constexpr int forms = 8;
 
 struct Products {
     // The form that a weight type wants its activations in (for n rows of them).

@@ -114,8 +114,9 @@ struct FixedTile {
             __m512i w[tile_columns];
             LLAMERO_UNROLL
             for (int c = 0; c < tile_columns; ++c) {
-                w[c] = _mm512_load_si512(panel.q[16 * g + pair][c * lanes]);
-                keep_in_register(w[c]);
+                __m512i column = _mm512_load_si512(panel.q[16 * g + pair][c * lanes]);
+                keep_in_register(column);
+                w[c] = column;
             }
             LLAMERO_UNROLL
             for (int r = 0; r < Rows; ++r) {

@@ -9,6 +9,7 @@ constexpr int lanes = 16;
 // A tile: vectors of weight rows times rows of activations. All its sums stay in registers; those of block types twice,
 // as integers and as floats.
 constexpr int tile_columns = 4, tile_rows = 3, float_tile_rows = 6;
+constexpr bool wide_pays = true;  // see tile.h
 typedef __m512 Floats;
 
 LLAMERO_INLINE Floats zero_floats() { return _mm512_setzero_ps(); }
@@ -59,8 +60,9 @@ struct Dots {
         Weights w;
         LLAMERO_UNROLL
         for (int c = 0; c < Columns; ++c) {
-            w.column[c] = _mm512_loadu_si512(p + 64 * c);
-            keep_in_register(w.column[c]);
+            __m512i column = _mm512_loadu_si512(p + 64 * c);
+            keep_in_register(column);  // apart, or GCC 12 would store what it keeps
+            w.column[c] = column;
         }
         return w;
     }

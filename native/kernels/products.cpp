@@ -38,7 +38,7 @@ constexpr int64_t any = INT64_MAX;
 size_t no_scratch(int64_t) { return 0; }
 
 template <class C>
-constexpr Path tiles = {any, Form::Int8, panel_width, tile_scratch<C>, tile_product<C>};
+constexpr Path tiles = {any, tile_form<C>, panel_width, tile_scratch<C>, tile_product<C>};
 
 template <class C>
 constexpr Entry blocks(Type type) {
@@ -110,7 +110,7 @@ size_t form_bytes(Form form, int64_t n, int64_t k) {
     switch (form) {
         case Form::Float: return size_t(n * FloatRows::bytes(k));
         case Form::BFloat: return size_t(n * BFloatRows::bytes(k));
-        case Form::Int8: return size_t(n * Int8Row::bytes(k));
+        case Form::Int8: case Form::Int8Wide: return size_t(n * Int8Row::bytes(k));
 #if defined(__AVX512F__)
         case Form::Fixed: return size_t(n * FixedRows::bytes(k));
         case Form::Spread: return spread_bytes(n, k);
@@ -137,6 +137,7 @@ void prepare(Form form, const float* x, [[maybe_unused]] int64_t n, int64_t k, v
         case Form::BFloat: return prepare_rows<BFloatRows>(x, k, out, begin, end);
         case Form::Int8: return prepare_rows<Int8Row>(x, k, out, begin, end);
 #if defined(__AVX512F__)
+        case Form::Int8Wide: return prepare_rows<WideInt8Row>(x, k, out, begin, end);
         case Form::Fixed: return prepare_rows<FixedRows>(x, k, out, begin, end);
         case Form::Spread: return spread_prepare(x, n, k, out);
         case Form::FloatSpread: return float_spread_prepare<FloatRows>(x, n, k, out);
