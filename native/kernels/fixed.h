@@ -10,10 +10,10 @@ namespace {
 
 constexpr int fixed_peak = 8191;  // 32 products of such numbers fit 32 bits
 
-// 128 values. Within a group they lie as packing leaves them, the same for weights and activations.
+// 128 values in groups of 32. Within a group they lie as packing leaves them, the same for weights and activations.
 struct alignas(64) FixedBlock {
     int16_t q[4][32];
-    float scale[4];
+    float scale[4];  // of each group of weights; the first is that of all activations
 };
 
 // 32 floats, `largest` in magnitude by its bits, as integers; returns their scale. What is not finite makes it NaN.
@@ -33,22 +33,26 @@ struct FixedRows {
     }
 
     static void prepare(const float* x, int64_t k, void* out, int64_t row) {
-        FixedBlock* block = static_cast<FixedBlock*>(out) + row * blocks(k);
-        for (int64_t at = 0; at < blocks(k) * 128; at += 32) {
-            float rest[32] = {};
-            const int64_t count = k - at;
-            if (count < 32 && count > 0) std::memcpy(rest, x + at, size_t(count) * sizeof(float));
-            const float* p = count < 32 ? rest : x + at;
-            const __m512 a = _mm512_loadu_ps(p), b = _mm512_loadu_ps(p + 16);
-            const __m512i sizes = _mm512_max_epu32(magnitude(a), magnitude(b));
-            FixedBlock& to = block[at / 128];
-            to.scale[at / 32 % 4] = fix_group(a, b, _mm512_reduce_max_epu32(sizes), to.q[at / 32 % 4]);
+        FixedBlock* to = static_cast<FixedBlock*>(out) + row * blocks(k);
+        for (; k >= 128; k -= 128, x += 128) prepare_block(x, *to++);
+        if (k > 0) {
+            float rest[128] = {};
+            std::memcpy(rest, x, size_t(k) * sizeof(float));
+            prepare_block(rest, *to);
         }
     }
 
 private:
-    static LLAMERO_INLINE __m512i magnitude(__m512 v) {
-        return _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff));
+    static LLAMERO_INLINE void prepare_block(const float* x, FixedBlock& out) {
+        __m512i sizes = _mm512_setzero_si512();
+        LLAMERO_UNROLL
+        for (int i = 0; i < 128; i += 16)
+            sizes = _mm512_max_epu32(
+                sizes, _mm512_and_si512(_mm512_loadu_si512(x + i), _mm512_set1_epi32(0x7fffffff)));
+        const uint32_t largest = _mm512_reduce_max_epu32(sizes);
+        LLAMERO_UNROLL
+        for (int g = 0; g < 4; ++g)
+            out.scale[g] = fix_group(_mm512_loadu_ps(x + 32 * g), _mm512_loadu_ps(x + 32 * g + 16), largest, out.q[g]);
     }
 };
 
@@ -128,11 +132,19 @@ struct FixedTile {
         }
         LLAMERO_UNROLL
         for (int c = 0; c < tile_columns; ++c) {
+            const Floats scale = load_floats(&panel.scale[g][c * lanes]);
             LLAMERO_UNROLL
-            for (int r = 0; r < Rows; ++r)
-                sums[r][c] = multiply_add(_mm512_cvtepi32_ps(d[r][c]) * load_floats(&panel.scale[g][c * lanes]),
-                                          broadcast(&x[r]->scale[g]), sums[r][c]);
+            for (int r = 0; r < Rows; ++r) sums[r][c] = multiply_add(_mm512_cvtepi32_ps(d[r][c]), scale, sums[r][c]);
         }
+    }
+
+    // The sums of these 128 values join those of the values before.
+    static LLAMERO_INLINE void finish(const FixedBlock& x, Floats (&sums)[tile_columns], int64_t row, const Outputs& out) {
+        Floats before[tile_columns];
+        out.start(before, row, Rows);
+        LLAMERO_UNROLL
+        for (int c = 0; c < tile_columns; ++c) sums[c] = multiply_add(sums[c], broadcast(&x.scale[0]), before[c]);
+        out.put(sums, row);
     }
 
     static LLAMERO_ALONE void run(const FixedPanel& panel, const void* prepared, int64_t first, int64_t k, int64_t block,
@@ -144,14 +156,15 @@ struct FixedTile {
             x[r] = FixedRows::at(prepared, first + r, k) + block;
             for (uintptr_t line = 0; line < sizeof(FixedBlock); line += 64)  // of the next tile
                 prefetch(x[r], Rows * FixedRows::bytes(k) + line);
-            out.start(sums[r], first + r, Rows);
+            LLAMERO_UNROLL
+            for (int c = 0; c < tile_columns; ++c) sums[r][c] = zero_floats();
         }
         for (int g = 0; g < 4; ++g) {
             ahead.fetch_some();
             add_group(panel, x, g, sums);
         }
         LLAMERO_UNROLL
-        for (int r = 0; r < Rows; ++r) out.put(sums[r], first + r);
+        for (int r = 0; r < Rows; ++r) finish(*x[r], sums[r], first + r, out);
     }
 };
 

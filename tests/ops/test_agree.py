@@ -20,6 +20,7 @@ ORACLE = NumpyOps()
 WEIGHT_TYPES = [name for name in TYPES if name not in {"I8", "I16", "I32", "I64"}]
 EXACT = {"F32", "F64"}  # types whose products meet float activations
 FINE = {"F16": 2.0**-11, "BF16": 2.0**-8}  # types that meet activations of their own precision: its relative error
+GROUPS_OF_16 = {"Q2_K", "Q3_K", "Q6_K"}  # where 64 activations may share a scale, elsewhere 32
 TOKENS = (1, 2, 3, 5, 8, 9, 17, 64, 130)
 ROWS = (1, 3, 17, 33)
 
@@ -86,11 +87,22 @@ def rounding_bound(name: str, x: Floats, w: Floats) -> NDArray[np.float64]:
         return exact
     if name == "BF16":
         return exact + FINE[name] * x @ w.T
-    in_groups = {side: v.reshape(-1, v.shape[1] // 32, 32) for side, v in (("x", x), ("w", w))}
-    largest, total = ({side: f(v, axis=2) for side, v in in_groups.items()} for f in (np.max, np.sum))
-    if name == "F16":  # both sides have steps, of a group's largest / 8191
-        return exact + (largest["x"] @ total["w"].T + total["x"] @ largest["w"].T) / 8191 * 0.51
-    return exact + largest["x"] @ total["w"].T / 127 * 0.51
+    if name == "F16":  # both sides have steps, of the largest / 8191 of 32 weights or 128 activations
+        return exact + (largest(x, 128) @ total(w, 128).T + total(x, 32) @ largest(w, 32).T) / 8191 * 0.51
+    size = 64 if name in GROUPS_OF_16 else 32
+    return exact + largest(x, size) @ total(w, size).T / 127 * 0.51
+
+
+def largest(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """The largest of each `size` neighbours in a row."""
+    found: NDArray[np.float64] = values.reshape(len(values), -1, size).max(axis=2)
+    return found
+
+
+def total(values: NDArray[np.float64], size: int) -> NDArray[np.float64]:
+    """The sum of each `size` neighbours in a row."""
+    found: NDArray[np.float64] = values.reshape(len(values), -1, size).sum(axis=2)
+    return found
 
 
 @pytest.mark.parametrize("name", WEIGHT_TYPES)
