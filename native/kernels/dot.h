@@ -42,39 +42,56 @@ LLAMERO_INLINE void join_scales(const Vectors<C>& scale, const Vectors<C>& min, 
     }
 }
 
-// The products of a stretch get their scales and join the sums.
+// Begins the products of a stretch of one weight row with N rows of activations.
 template <class C, int N>
-LLAMERO_INLINE void add_products(const Vectors<C>& scale, const Vectors<C>& min, const StretchProducts<C> (&products)[N],
-                                 const Int8Block* const (&x)[N], Sums (&sums)[N]) {
+LLAMERO_INLINE void start_products(const Vectors<C>& scale, const Vectors<C>& min, const Int8Block* const (&x)[N],
+                                   StretchProducts<C> (&products)[N], Sums (&sums)[N]) {
     LLAMERO_UNROLL
     for (int r = 0; r < N; ++r) {
         Vectors<C> joint;
         join_scales<C>(scale, min, *x[r], joint, sums[r].low);
-        products[r].add_to(sums[r].scaled, joint);
+        products[r].start(joint);
     }
+}
+
+template <class C, int N>
+LLAMERO_INLINE void add_quarter(int quarter, const Quants& w, const Int8Block* const (&x)[N],
+                                StretchProducts<C> (&products)[N], Sums (&sums)[N]) {
+    LLAMERO_UNROLL
+    for (int r = 0; r < N; ++r)
+        products[r].template multiply<goes_signed<C>>(quarter, w, x[r]->q + 64 * quarter, sums[r].scaled);
+}
+
+template <class C, int N>
+LLAMERO_INLINE void finish_products(const StretchProducts<C> (&products)[N], Sums (&sums)[N]) {
+    LLAMERO_UNROLL
+    for (int r = 0; r < N; ++r) products[r].finish(sums[r].scaled);
 }
 
 // 256 values of a weight row.
 template <class C, int N>
 LLAMERO_INLINE void dot_stretch(const typename C::Block* blocks, const Int8Block* const (&x)[N], Sums (&sums)[N]) {
-    StretchProducts<C> products[N];
-    LLAMERO_UNROLL
-    for (int quarter = 0; quarter < 4; ++quarter) {
-        const Quants w = dot_quants<C>(blocks, quarter);
-        LLAMERO_UNROLL
-        for (int r = 0; r < N; ++r)
-            products[r].template multiply<goes_signed<C>>(quarter, w, x[r]->q + 64 * quarter);
-    }
     Vectors<C> scale, min;
     C::scales(blocks, scale, min);
-    add_products<C>(scale, min, products, x, sums);
+    StretchProducts<C> products[N];
+    start_products<C>(scale, min, x, products, sums);
+    LLAMERO_UNROLL
+    for (int quarter = 0; quarter < 4; ++quarter)
+        add_quarter<C>(quarter, dot_quants<C>(blocks, quarter), x, products, sums);
+    finish_products<C>(products, sums);
 }
 
 // The last `count` < 8 blocks of a row. Activations are zero behind its end.
 template <class C, int N>
 LLAMERO_INLINE void dot_end(const typename C::Block* blocks, int64_t count, const Int8Block* const (&x)[N],
                             Sums (&sums)[N]) {
+    Vectors<C> scale = {}, min = {};
+    for (int64_t i = 0; i < count; ++i) {
+        scale[0][i] = half_to_float(blocks[i].d);
+        if constexpr (C::mins) min[0][i] = -half_to_float(blocks[i].m);
+    }
     StretchProducts<C> products[N];
+    start_products<C>(scale, min, x, products, sums);
     LLAMERO_UNROLL
     for (int quarter = 0; quarter < 4; ++quarter) {
         const typename C::Block* b = blocks + 2 * quarter;
@@ -85,16 +102,9 @@ LLAMERO_INLINE void dot_end(const typename C::Block* blocks, int64_t count, cons
             const typename C::Block twice[2] = {*b, *b};
             w = dot_quants<C>(twice, 0);
         }
-        LLAMERO_UNROLL
-        for (int r = 0; r < N; ++r)
-            products[r].template multiply<goes_signed<C>>(quarter, w, x[r]->q + 64 * quarter);
+        add_quarter<C>(quarter, w, x, products, sums);
     }
-    Vectors<C> scale = {}, min = {};
-    for (int64_t i = 0; i < count; ++i) {
-        scale[0][i] = half_to_float(blocks[i].d);
-        if constexpr (C::mins) min[0][i] = -half_to_float(blocks[i].m);
-    }
-    add_products<C>(scale, min, products, x, sums);
+    finish_products<C>(products, sums);
 }
 
 // One weight row with N rows of activations.

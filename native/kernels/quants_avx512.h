@@ -65,19 +65,22 @@ constexpr bool raises = true;
 template <int Group, Raised Fields>
 class Products256 {
 public:
+    // Scales of all groups, weights' times activations'.
+    LLAMERO_INLINE void start(const F32x8 (&scales)[256 / Group / 8]) { scales_ = in_order(scales); }
+
     template <bool Signed>
-    LLAMERO_INLINE void multiply(int quarter, Quants w, const int8_t* x) {
+    LLAMERO_INLINE void multiply(int quarter, Quants w, const int8_t* x, Wide&) {
         static_assert(!Signed, "this level multiplies unsigned bytes");
         fours_[quarter] = _mm512_setzero_si512();
         __asm__("vpdpbusd %2, %1, %0" : "+v"(fours_[quarter]) : "v"(w), "m"(*reinterpret_cast<const __m512i*>(x)));
     }
-    LLAMERO_INLINE void add_to(Wide& sums, const F32x8 (&scales)[256 / Group / 8]) const {
+    LLAMERO_INLINE void finish(Wide& sums) const {
         const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(fours_[0], fours_[1]),
                                            _mm512_unpackhi_epi32(fours_[0], fours_[1]));
         const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(fours_[2], fours_[3]),
                                            _mm512_unpackhi_epi32(fours_[2], fours_[3]));
         const __m512i all = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
-        sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(all), in_order(scales), sums);
+        sums = _mm512_fmadd_ps(_mm512_cvtepi32_ps(all), scales_, sums);
     }
 
 private:
@@ -101,6 +104,7 @@ private:
             return _mm512_mul_ps(scales, _mm512_setr_ps(a, c, a, c, a, c, a, c, b, d, b, d, b, d, b, d));
         return scales;
     }
+    __m512 scales_;
     __m512i fours_[4];
 };
 

@@ -54,29 +54,26 @@ LLAMERO_INLINE Quants masked(const uint8_t* p, uint8_t first, uint8_t second) {
 }
 LLAMERO_INLINE Quants masked_nibbles(const uint8_t* first, const uint8_t* second) { return nibbles(first, second); }
 
-// The products of a stretch of 256 weights and activations, as floats, four neighbours to a lane.
+// The products of a stretch of 256 weights and activations get their scales as they come: registers are few.
 constexpr bool raises = false;
 template <int Group, Raised>
 class Products256 {
 public:
+    // Scales of all groups, weights' times activations'.
+    LLAMERO_INLINE void start(const F32x8 (&scales)[256 / Group / 8]) {
+        store(scales_, scales);
+        keep_in_memory(scales_);
+    }
     template <bool Signed>
-    LLAMERO_INLINE void multiply(int quarter, const Quants& w, const int8_t* x) {
-        fours_[quarter] = {products<Signed>(w.first, x), products<Signed>(w.second, x + 32)};
+    LLAMERO_INLINE void multiply(int quarter, const Quants& w, const int8_t* x, Wide& sums) {
+        const float* p = scales_ + quarter * 64 / Group;
+        sums.first += products<Signed>(w.first, x) * (Group == 32 ? repeat(p) : spread(p));
+        sums.second += products<Signed>(w.second, x + 32) * (Group == 32 ? repeat(p + 1) : spread(p + 2));
     }
-    LLAMERO_INLINE void add_to(Wide& sums, const F32x8 (&vectors)[256 / Group / 8]) const {
-        alignas(32) float scales[256 / Group];
-        store(scales, vectors);
-        keep_in_memory(scales);
-        LLAMERO_UNROLL
-        for (int quarter = 0; quarter < 4; ++quarter) {
-            const float* p = scales + quarter * 64 / Group;
-            sums.first += fours_[quarter].first * (Group == 32 ? repeat(p) : spread(p));
-            sums.second += fours_[quarter].second * (Group == 32 ? repeat(p + 1) : spread(p + 2));
-        }
-    }
+    LLAMERO_INLINE void finish(Wide&) const {}
 
 private:
-    Wide fours_[4];
+    alignas(32) float scales_[256 / Group];
 };
 
 LLAMERO_INLINE Wide zero_wide() { return {F32x8{}, F32x8{}}; }
