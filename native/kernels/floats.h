@@ -208,7 +208,7 @@ struct TwoBFloats {
 template <class U>
 struct FloatPanel {
     static constexpr int width = tile_columns * lanes;
-    static constexpr int steps = 64, values = steps * U::per_lane;  // of k
+    static constexpr int steps = 128, values = steps * U::per_lane;  // of k
     alignas(64) uint8_t w[steps][width][4];
     alignas(64) typename U::Element rows[lanes][values];
 
