@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from llamero.formats.gguf import write_gguf
 from llamero.interfaces.cli.main import main
@@ -68,6 +69,15 @@ def write_chain(path: Path, template: str | None = None, **changed: Any) -> Path
     return path
 
 
+def circle() -> NDArray[np.float32]:
+    """An output (vocab, dim) that begins the tale anew where `chain` would end it."""
+    follows = chain()
+    output = np.zeros((CONFIG.vocab, CONFIG.dim), np.float32)
+    for token, following in follows.items():
+        output[follows[0] if following == 2 else following, token] = 1.0
+    return output
+
+
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}<|turn|>{{ message.role }}: {{ message.content }}{% endfor %}"
     "{% if add_generation_prompt %}<|turn|>assistant:{% endif %}"
@@ -76,10 +86,11 @@ TEMPLATE = (
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `chain.gguf`, a base model, and `chatty.gguf`, the same with a chat template."""
+    """A folder with `chain.gguf`, a base model, `chatty.gguf`, the same with a chat template, and an endless one."""
     folder = tmp_path_factory.mktemp("models")
     write_chain(folder / "chain.gguf")
     write_chain(folder / "chatty.gguf", TEMPLATE)
+    write_chain(folder / "circle.gguf", output=circle())
     return folder
 
 
