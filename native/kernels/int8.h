@@ -11,8 +11,8 @@ namespace {
 struct alignas(64) Int8Block {
     int8_t q[256];
     float scale[8];        // of 32 values each
-    float total[8];        // scale times the sum of the 32 bytes; without the scale where 64 share it
     int32_t start[8];      // -128 times the sum of the 32 bytes, biased: where products with weights + 128 start
+    float total[8];        // scale times the sum of the 32 bytes; without the scale where 64 share it
     int32_t starts16[16];  // the same of 16 bytes each
     float ratio[4];        // of the scale of the 64 values before to that of these, where 64 share one
 };

@@ -1,6 +1,8 @@
 // The tile path: many rows of activations. A panel of weight rows is unpacked once, 256 values of k at a time so that
 // it fits the first-level cache, and meets all rows of activations from there. Bound by arithmetic.
 #pragma once
+#include <cstddef>
+
 #include "codec.h"
 #include "int8.h"
 #include "lanes.h"
@@ -67,6 +69,9 @@ constexpr Form tile_form = wide<C> ? Form::Int8Wide : Form::Int8;
 template <class C, int Rows>
 struct Tile {
     static constexpr int groups = 256 / C::group;
+    // Bytes of a block of activations: what is rarely needed lies last.
+    static constexpr uintptr_t needed =
+        C::group == 16 ? sizeof(Int8Block) : C::mins ? offsetof(Int8Block, starts16) : offsetof(Int8Block, total);
     using Sums = Floats[Rows][tile_columns];
     using Integers = TileDots<Dots<C::peak, panel_offset<C>, tile_columns>, Rows>;
 
@@ -162,7 +167,7 @@ struct Tile {
         LLAMERO_UNROLL
         for (int r = 0; r < Rows; ++r) {
             x[r] = Int8Row::at(prepared, first + r, k) + block;
-            for (uintptr_t line = 0; line < sizeof(Int8Block); line += 64)  // of the next tile
+            for (uintptr_t line = 0; line < needed; line += 64)  // of the next tile
                 prefetch(x[r], Rows * Int8Row::bytes(k) + line);
             if (wide<C>) zero(sums[r]);
             else out.start(sums[r], first + r, Rows);
