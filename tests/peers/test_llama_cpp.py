@@ -110,7 +110,7 @@ def compare(what: str, path: Path, ids: list[int]) -> None:
     apart, mine, other = divergence(peer, native), divergence(exact, native), divergence(exact, peer)
     means = f"from float32: llamero {mine.mean():.2e}, llama.cpp {other.mean():.2e}"
     print(f"{what}: from llama.cpp {apart.mean():.2e}; {means}")
-    assert apart.mean() < 1e-3
+    assert apart.mean() < max(1e-3, 1.5 * other.mean())  # nobody is nearer to llama.cpp than its own rounding
     farther = mine - other
     assert farther.mean() <= 3 * farther.std() / np.sqrt(len(farther)) + 1e-9, means
 
