@@ -1,6 +1,7 @@
 // Many rows of activations and weights in half precision, where the processor multiplies pairs of 16-bit integers twice
-// as fast as floats: both sides become integers of 14 bits, 32 neighbours sharing a float scale. That rounds a value
-// to within its group's largest / 16382, which loses less than rounding the activations to halves would.
+// as fast as floats: both sides become integers of 14 bits that share float scales, 32 neighbouring weights one, 128
+// activations one. That rounds a value to within its neighbours' largest / 16382, which loses less than rounding the
+// activations to halves would.
 #pragma once
 #include "floats.h"
 
@@ -138,15 +139,6 @@ struct FixedTile {
         }
     }
 
-    // The sums of these 128 values join those of the values before.
-    static LLAMERO_INLINE void finish(const FixedBlock& x, Floats (&sums)[tile_columns], int64_t row, const Outputs& out) {
-        Floats before[tile_columns];
-        out.start(before, row, Rows);
-        LLAMERO_UNROLL
-        for (int c = 0; c < tile_columns; ++c) sums[c] = multiply_add(sums[c], broadcast(&x.scale[0]), before[c]);
-        out.put(sums, row);
-    }
-
     static LLAMERO_ALONE void run(const FixedPanel& panel, const void* prepared, int64_t first, int64_t k, int64_t block,
                                   const Outputs& out, Ahead& ahead) {
         const FixedBlock* x[Rows];
@@ -164,7 +156,7 @@ struct FixedTile {
             add_group(panel, x, g, sums);
         }
         LLAMERO_UNROLL
-        for (int r = 0; r < Rows; ++r) finish(*x[r], sums[r], first + r, out);
+        for (int r = 0; r < Rows; ++r) out.add(sums[r], x[r]->scale, first + r, Rows);
     }
 };
 

@@ -39,17 +39,12 @@ void float_spread_prepare(const float* x, int64_t n, int64_t k, void* out) {
     });
 }
 
-// How it multiplies: floats, which the weights are made first,
+// How it multiplies: floats, which the weights are made first as for a tile,
 template <class W>
 struct SpreadFloats {
-    using Rows = FloatRows;
-    using Stored = typename W::Value;
+    using Tile = OneFloat;
+    using Weight = W;
     static constexpr bool as_stored = false;
-    static LLAMERO_INLINE void unpack(const Stored* p, float* out, int64_t count) {
-        int64_t i = 0;
-        for (; i + lanes <= count; i += lanes) store_floats(out + i, W::load(p + i));
-        for (; i < count; ++i) out[i] = W::one(value_at<W>(reinterpret_cast<const uint8_t*>(p), i));
-    }
     static LLAMERO_INLINE Floats add(Floats sum, __m512i w, __m512i x) {
         return multiply_add(_mm512_castsi512_ps(w), _mm512_castsi512_ps(x), sum);
     }
@@ -57,16 +52,10 @@ struct SpreadFloats {
 
 // or pairs of bfloats, as they are stored.
 struct SpreadPairs {
-    using Rows = BFloatRows;
-    using Stored = uint16_t;
+    using Tile = TwoBFloats;
+    using Weight = BF16;
     static constexpr bool as_stored = true;
-    static LLAMERO_INLINE void unpack(const uint16_t* p, uint16_t* out, int64_t count) {
-        std::memcpy(out, p, size_t(count) * 2);
-    }
-    static LLAMERO_INLINE Floats add(Floats sum, __m512i w, __m512i x) {
-        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
-        return sum;
-    }
+    static LLAMERO_INLINE Floats add(Floats sum, __m512i w, __m512i x) { return add_pairs(sum, w, x); }
 };
 
 // R weight rows meet up to P rows of activations.
@@ -90,10 +79,10 @@ public:
     }
 
 private:
-    using Element = typename M::Rows::Element;
-    using Stored = typename M::Stored;
+    using Element = typename M::Tile::Element;
+    using Stored = typename M::Weight::Value;
     using Sums = Floats[R][2];  // two that do not wait for each other
-    static constexpr int each = FloatSpreadRows<typename M::Rows, P>::each;
+    static constexpr int each = FloatSpreadRows<typename M::Tile::Rows, P>::each;
     static constexpr int64_t values = 256;
     const Element* row[R];
     alignas(64) Element unpacked[R][values];
@@ -109,7 +98,7 @@ private:
                 row[r] = reinterpret_cast<const Element*>(p);
                 continue;
             }
-            M::unpack(reinterpret_cast<const Stored*>(p), unpacked[r], count);
+            M::Tile::template unpack<typename M::Weight>(p, count, unpacked[r]);
             if (count < values) std::memset(&unpacked[r][count], 0, size_t(values - count) * sizeof(Element));
             row[r] = unpacked[r];
         }

@@ -71,34 +71,39 @@ struct BFloatRows {
 template <class W>
 struct OneByOne {
     using Rows = FloatRows;
-    using X = float;
     using Value = typename W::Value;
     using Vector = Floats;
     static constexpr int values = lanes;
     static LLAMERO_INLINE Vector weights(const Value* p) { return W::load(p); }
-    static LLAMERO_INLINE Floats add(Floats sum, Vector w, const X* x) { return multiply_add(w, load_floats(x), sum); }
+    static LLAMERO_INLINE Floats add(Floats sum, Vector w, const float* x) {
+        return multiply_add(w, load_floats(x), sum);
+    }
 };
 
 #if defined(__AVX512F__)
-// Two bfloats to a lane, where the processor multiplies pairs faster.
+// sum plus the products of two bfloats in each lane, where the processor has the instruction: not all of this level do.
+LLAMERO_INLINE Floats add_pairs(Floats sum, __m512i w, __m512i x) {
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(w), "v"(x));
+    return sum;
+}
+
+// Two bfloats to a lane.
 struct BFloatPairs {
     using Rows = BFloatRows;
-    using X = uint16_t;
     using Value = uint16_t;
     using Vector = __m512i;
     static constexpr int values = 2 * lanes;
     static LLAMERO_INLINE Vector weights(const Value* p) { return _mm512_loadu_si512(p); }
-    static LLAMERO_INLINE Floats add(Floats sum, Vector w, const X* x) {
-        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(w), "m"(*reinterpret_cast<const __m512i*>(x)));
-        return sum;
+    static LLAMERO_INLINE Floats add(Floats sum, Vector w, const uint16_t* x) {
+        return add_pairs(sum, w, _mm512_loadu_si512(x));
     }
 };
 #endif
 
 // The dot path: one weight row with N rows of activations, `stride` apart.
 template <class M, int N>
-LLAMERO_INLINE void float_dot_row(const uint8_t* row, const typename M::X* x, int64_t stride, int64_t k, float* y,
-                                  int64_t ldy) {
+LLAMERO_INLINE void float_dot_row(const uint8_t* row, const typename M::Rows::Element* x, int64_t stride, int64_t k,
+                                  float* y, int64_t ldy) {
     using Value = typename M::Value;
     constexpr int chains = N > 2 ? 2 : 4;  // sums that do not wait for each other
     constexpr int64_t step = chains * M::values;
@@ -141,7 +146,7 @@ constexpr int64_t float_dot_most = 4;
 template <class M>
 void float_dot_rows(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin,
                     int64_t end) {
-    const typename M::X* x = static_cast<const typename M::X*>(prepared);
+    const auto* x = static_cast<const typename M::Rows::Element*>(prepared);
     const int64_t stride = M::Rows::stride(w.k);
     for (int64_t j = begin; j < end; ++j)
         in_tiles<4>(0, n, [&](int64_t i, auto rows) {
@@ -185,7 +190,7 @@ struct OneFloat {
 };
 
 #if defined(__AVX512F__)
-// Two bfloats of each weight row at a time, where the processor has the instruction: not all of this level do.
+// Two bfloats of each weight row at a time.
 struct TwoBFloats {
     static constexpr Form form = Form::BFloat;
     using Rows = BFloatRows;
@@ -199,8 +204,7 @@ struct TwoBFloats {
     }
     static LLAMERO_INLINE __m512i repeat(const uint16_t* x) { return _mm512_set1_epi32(load<int32_t>(x)); }
     static LLAMERO_INLINE Floats multiply(const uint8_t* w, __m512i x, Floats sum) {
-        __asm__("vdpbf16ps %2, %1, %0" : "+v"(sum) : "v"(_mm512_loadu_si512(w)), "v"(x));
-        return sum;
+        return add_pairs(sum, _mm512_loadu_si512(w), x);
     }
 };
 #endif

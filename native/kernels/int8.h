@@ -1,5 +1,5 @@
-// Activations as signed bytes: each 32 values (or 64, where that is enough) share a float scale, rounded to nearest even, largest magnitude 127.
-// A row keeps its bytes, scales and the sums that weights with an offset or a minimum need.
+// Activations as signed bytes: each 32 values (or 64, where that is enough) share a float scale, rounded to nearest even,
+// largest magnitude 127. A row keeps its bytes, scales and the sums that weights with an offset or a minimum need.
 #pragma once
 #include "vec.h"
 

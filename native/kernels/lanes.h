@@ -118,6 +118,16 @@ public:
         if (last_ && !whole) std::memcpy(out, held, size_t(valid_) * sizeof(float));
     }
 
+    // Sums that are still to be scaled join those so far.
+    template <int Columns>
+    LLAMERO_INLINE void add(Floats (&sums)[Columns], const float* scale, int64_t row, int rows) const {
+        Floats before[Columns];
+        start(before, row, rows);
+        LLAMERO_UNROLL
+        for (int c = 0; c < Columns; ++c) sums[c] = multiply_add(sums[c], broadcast(scale), before[c]);
+        put(sums, row);
+    }
+
 private:
     float *waiting_, *y_ = nullptr;
     int64_t ldy_, valid_ = 0;

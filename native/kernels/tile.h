@@ -151,14 +151,6 @@ struct Tile {
         }
     }
 
-    // The sums of a stretch join those of the stretches before.
-    static LLAMERO_INLINE void finish(const Int8Block& x, Floats (&sums)[tile_columns], int64_t row, const Outputs& out) {
-        Floats before[tile_columns];
-        out.start(before, row, Rows);
-        LLAMERO_UNROLL
-        for (int c = 0; c < tile_columns; ++c) sums[c] = multiply_add(sums[c], broadcast(&x.scale[7]), before[c]);
-    }
-
     // Rows `first` and following of the activations, block `block` of each.
     static LLAMERO_ALONE void run(const Panel<C>& panel, const void* prepared, int64_t first, int64_t k,
                                   int64_t block, const Outputs& out, Ahead& ahead) {
@@ -183,8 +175,8 @@ struct Tile {
         }
         LLAMERO_UNROLL
         for (int r = 0; r < Rows; ++r) {
-            if (wide<C>) finish(*x[r], sums[r], first + r, out);
-            out.put(sums[r], first + r);
+            if (wide<C>) out.add(sums[r], &x[r]->scale[7], first + r, Rows);
+            else out.put(sums[r], first + r);
         }
     }
 };

@@ -65,16 +65,9 @@ struct Floats {
 
     template <CacheKind K>
     static void unpack(const Rows& rows, int64_t begin, int64_t end, const ManyRows& w, float* to) {
-        for (int64_t t = begin; t < end;) {
-            const Run run = run_at(rows, t, end);
-            for (int64_t i = 0; i < run.count; ++i, to += w.width) {
-                const uint8_t* row = run.row + i * rows.row_bytes;
-                int64_t d = 0;
-                for (; d + W <= w.dim; d += W) store(to + d, kept<K>(row, d));
-                if (d < w.dim) store(to + d, kept_part<K>(row, d, w.dim - d));
-            }
-            t += run.count;
-        }
+        in_rows(rows, begin, end, [&](int64_t t, const uint8_t* row) {
+            for (int64_t d = 0; d < w.dim; d += W) store(to + t * w.width + d, kept_any<K>(row, d, w.dim));
+        });
     }
 
     template <CacheKind K>

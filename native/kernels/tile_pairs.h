@@ -40,21 +40,6 @@ inline vf power_of_2(vf x) {
     return (vf)_mm512_maskz_scalef_ps(stays, (__m512)p, (__m512)n);
 }
 
-template <CacheKind K>
-inline vf kept_any(const uint8_t* row, int64_t d, int64_t dim) {
-    return d + W <= dim ? kept<K>(row, d) : kept_part<K>(row, d, dim - d);
-}
-
-// f(t, row) for every row of the tile.
-template <class F>
-inline void in_rows(const Rows& rows, int64_t begin, int64_t end, const F& f) {
-    for (int64_t t = begin; t < end;) {
-        const Run run = run_at(rows, t, end);
-        for (int64_t i = 0; i < run.count; ++i) f(t - begin + i, run.row + i * rows.row_bytes);
-        t += run.count;
-    }
-}
-
 struct Pairs {
     // The queries of every lane as integers.
     static void prepare_queries(ManyRows& w) {
