@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from llamero.errors import SettingError, WeightsError, nearest
 from llamero.training import checkpoint
 from llamero.training.batches import Batch, Batches
 from llamero.training.optimizer import Constants, optimizer, set_rate
 from llamero.training.parameters import Parameters
 from llamero.training.schedule import Schedule
+from llamero.training.team import Alone, Team
 
 _PATIENCE = 10  # steps in a row that may be skipped for want of finite gradients
 
@@ -63,7 +62,8 @@ class Run:
     """Parameters on their way through a schedule.
 
     With a `folder` the run is saved there, and one that was saved there before is gone on with, exactly; a changed
-    setting or other data is refused, except those settings named in `changed` (such as "schedule.steps").
+    setting or other data is refused, except those settings named in `changed` (such as "schedule.steps"). With a
+    `team` of several processes each does its share of every batch.
     """
 
     def __init__(
@@ -74,9 +74,10 @@ class Run:
         settings: Settings,
         folder: Path | None = None,
         changed: Collection[str] = (),
+        team: Team | None = None,
     ) -> None:
         self.parameters, self.objective, self.batches, self.settings = parameters, objective, batches, settings
-        self.folder = folder
+        self.folder, self.team = folder, team or Alone()
         self.optimizer = optimizer(parameters, settings.constants)
         self.step, self.updates, self._skips = 0, 0, 0
         unknown = set(changed) - self.origin.keys()
@@ -117,9 +118,10 @@ class Run:
         batch = self.batches.at(self.step)
         tokens = float(batch.counts.sum())
         loss = 0.0
-        if tokens:  # the mean is over all counted tokens of the step, however it is split
-            loss = sum(self.objective.accumulate(part, tokens) for part in batch.split(self.settings.micro)) / tokens
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.settings.constants.clip).item()
+        if tokens:  # the mean is over all counted tokens of the step, however it is split and shared out
+            parts = self.team.share(batch).split(self.settings.micro)
+            loss = self.team.total(sum(self.objective.accumulate(part, tokens) for part in parts)) / tokens
+        norm = self.team.clip(self.parameters, self.settings.constants.clip)
         rate = self.settings.schedule.at(self.step)
         sound = tokens > 0 and math.isfinite(loss) and math.isfinite(norm)
         if sound:
