@@ -26,7 +26,8 @@ from llamero.model.config import Config
 from llamero.ops.torch_ops import TorchOps
 from llamero.tokenizer.learn import learn
 from llamero.tokenizer.tokenizer import Tokenizer
-from llamero.training.batches import Batch, Batches, Tokens
+from llamero.training.batch import Batch
+from llamero.training.batches import Batches, Tokens
 from llamero.training.export import export
 from llamero.training.loop import Report, Run, Settings
 from llamero.training.optimizer import Constants
@@ -137,7 +138,7 @@ def measure(objective: NextToken, told: list[Story], tokenizer: Tokenizer) -> tu
     for story in told:
         ids = encode([[("", story.text)]], tokenizer).astype(np.int64)[None]  # (1, tokens)
         if ids.shape[1] <= CONFIG.context:
-            nats += objective.measure(Batch(ids[:, :-1], ids[:, 1:], np.ones(ids[:, 1:].shape, np.float32)))
+            nats += objective.measure(Batch.of(ids))
             tokens += ids.size - 1
             size += len(story.text.encode())
     return nats / tokens, nats / math.log(2) / size

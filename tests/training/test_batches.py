@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llamero.errors import FormatError, ModelNotFound, SettingError
-from llamero.training.batches import Batch, Batches, Tokens, shuffle
+from llamero.training.batch import Batch
+from llamero.training.batches import Batches, Tokens, shuffle
 
 
 def numbered(count):

@@ -6,17 +6,16 @@ Knows neither text nor models: ids come in, windows of ids go out.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamero.errors import FormatError, ModelNotFound, SettingError
+from llamero.training.batch import Batch, Ids
 
-Ids: TypeAlias = NDArray[np.int64]
 _ROUNDS = 4  # of the Feistel network; four make a good shuffle
 
 
@@ -61,26 +60,8 @@ class Tokens:
         return cls.of(ids)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Rows of one step. All three arrays are (sequences, context).
-
-    targets: the id that follows each input. counts: 1.0 where the target counts in the loss, else 0.0.
-    """
-
-    inputs: Ids
-    targets: Ids
-    counts: NDArray[np.float32]
-
-    def split(self, sequences: int) -> Iterator[Batch]:
-        """Micro-batches of at most so many sequences, in order."""
-        for first in range(0, len(self.inputs), sequences):
-            part = slice(first, first + sequences)
-            yield Batch(self.inputs[part], self.targets[part], self.counts[part])
-
-
 class Batches:
-    """Windows of context + 1 tokens, every one once per epoch, in an order shuffled anew each epoch.
+    """A `Source` of windows of context + 1 tokens, every one once per epoch, in an order shuffled anew each epoch.
 
     Windows overlap by the one token that is the last target of one and the first input of the next. Each epoch starts
     them at another offset, so that their borders differ.
@@ -105,10 +86,18 @@ class Batches:
         starts = self.starts(step)
         places = starts[:, None] + np.arange(self.context + 1)  # (sequences, context + 1)
         ids = self.tokens.ids[places].astype(np.int64)
-        counts = np.ones(ids[:, 1:].shape, np.float32)
-        if self.tokens.counts is not None:
-            counts = self.tokens.counts[places[:, 1:]].astype(np.float32)
-        return Batch(ids[:, :-1], ids[:, 1:], counts)
+        marks = self.tokens.counts
+        return Batch.of(ids, None if marks is None else marks[places[:, 1:]].astype(np.float32))
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What decides every batch."""
+        sizes = {"context": self.context, "sequences": self.sequences}
+        return {"data": self.tokens.fingerprint, "seed": self.seed, **sizes}
+
+    def documents(self, step: int) -> list[str]:
+        """Where the windows of a step lie in the tokens."""
+        return [f"tokens {start} to {start + self.context}" for start in self.starts(step).tolist()]
 
     def starts(self, step: int) -> Ids:
         """Where the windows of a step begin in the tokens (sequences,)."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from llamero.errors import SettingError, WeightsError, nearest
 from llamero.training import checkpoint
-from llamero.training.batches import Batch, Batches
+from llamero.training.batch import Batch, Source
 from llamero.training.optimizer import Constants, optimizer, set_rate
 from llamero.training.parameters import Parameters
 from llamero.training.schedule import Schedule
@@ -70,7 +70,7 @@ class Run:
         self,
         parameters: Parameters,
         objective: Objective,
-        batches: Batches,
+        batches: Source,
         settings: Settings,
         folder: Path | None = None,
         changed: Collection[str] = (),
@@ -92,11 +92,10 @@ class Run:
     @property
     def origin(self) -> dict[str, Any]:
         """What the result depends on, flat: settings and the data's fingerprint."""
-        batches, schedule = self.batches, self.settings.schedule
+        schedule = self.settings.schedule
         values: dict[str, Any] = {f"schedule.{key}": value for key, value in asdict(schedule).items()}
         values |= {f"constants.{key}": value for key, value in asdict(self.settings.constants).items()}
-        values |= {"schedule": type(schedule).__name__, "data": batches.tokens.fingerprint, "seed": batches.seed}
-        return values | {"context": batches.context, "sequences": batches.sequences}
+        return values | {"schedule": type(schedule).__name__} | self.batches.origin
 
     def train(self, report: Callable[[Report], None] | None = None, until: int | None = None) -> None:
         """Go on to step `until`, or to the end of the schedule; save on the way and at the end."""

@@ -8,9 +8,8 @@ from torch.nn import functional
 
 from llamero.model.llama import head, hidden
 from llamero.model.weights import Weights
-from llamero.ops.protocol import Span
 from llamero.ops.torch_ops import TorchOps
-from llamero.training.batches import Batch
+from llamero.training.batch import Batch
 
 
 class NextToken:
@@ -42,9 +41,8 @@ class NextToken:
             return sum(self._loss(*piece).item() for piece in zip(pieces, *self._targets(batch), strict=True))
 
     def _hidden(self, batch: Batch) -> Tensor:
-        sequences, context = batch.inputs.shape
         ids = batch.inputs.reshape(-1).tolist()
-        return hidden(self.ops, self.weights, None, ids, [Span(0, context)] * sequences)
+        return hidden(self.ops, self.weights, None, ids, batch.spans)
 
     def _targets(self, batch: Batch) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         targets = torch.from_numpy(batch.targets.reshape(-1)).to(self.ops.device)
