@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from llamero.training.batches import Batch
+from llamero.training.batch import Batch
 
 
 class Team(Protocol):
