@@ -128,6 +128,23 @@ def test_steps_with_a_cache_equal_the_whole(name: str, ops: str, tmp_path: Path)
         assert relative(np.concatenate(found[s]), wanted) < 1e-4
 
 
+@pytest.mark.parametrize("ops", OPS)
+@pytest.mark.parametrize("name", ["gqa", "llama31-tied-gqa", "odd"])
+def test_documents_packed_side_by_side_equal_each_alone(name: str, ops: str, tmp_path: Path) -> None:
+    config = CONFIGS[name]
+    hf_folder(config, tmp_path)
+    engine = OPS[ops]()
+    weights = load(open_model_file(tmp_path), engine)
+    rng = np.random.default_rng(3)
+    lengths = (40, 1, 3, 97, 40, 130, 9, 64)
+    texts = [rng.integers(0, config.vocab, length).tolist() for length in lengths]
+    spans = [Span(0, length) for length in lengths]
+    packed = np.array(engine.numpy(forward(engine, weights, None, [i for text in texts for i in text], spans)))
+    for text, found in zip(texts, np.split(packed, np.cumsum(lengths)[:-1]), strict=True):
+        alone = np.array(engine.numpy(forward(engine, weights, None, text, [Span(0, len(text))])))
+        assert relative(found, alone) < (2e-6 if ops != "native" else 1e-5)
+
+
 def test_only_wanted_rows_are_computed(tmp_path: Path) -> None:
     hf_folder(BASE, tmp_path)
     ops = NumpyOps()

@@ -11,7 +11,9 @@ from llamero.formats.blocks import F32
 from llamero.formats.tensor import Tensor, TensorInfo
 from llamero.model.config_files import config_to_hf
 from llamero.model.weights import file_name, reorder
+from llamero.ops.protocol import Span
 from llamero.ops.torch_ops import TorchOps
+from llamero.training.batch import Batch
 from llamero.training.batches import Batches, Tokens
 from llamero.training.parameters import fresh, weights
 from llamero.training.pretrain import NextToken
@@ -121,3 +123,23 @@ def test_bf16_is_close_and_keeps_wide_parameters(config, tokens):
     narrow = NextToken(TorchOps(dtype=torch.bfloat16), weights(config, parameters)).accumulate(batch, 64)
     assert all(parameter.grad.dtype == torch.float32 for parameter in parameters.values())
     assert narrow == pytest.approx(objective(config, parameters).measure(batch), rel=5e-3)
+
+
+@pytest.mark.parametrize("lengths", [(5, 11, 16, 1, 15), (16, 16), (3,) * 5 + (1,), (1, 2, 3, 4, 6)])
+def test_packed_documents_learn_as_each_would_alone(config, lengths):
+    """Loss and every gradient, with targets across borders left out."""
+    rng = np.random.default_rng(5)
+    texts = [rng.integers(0, 97, length + 1) for length in lengths]
+    inputs, targets = (np.concatenate([text[part] for text in texts]) for part in (slice(None, -1), slice(1, None)))
+    shape = (-1, 16)
+    spans = tuple(Span(0, length) for length in lengths)
+    packed = Batch(
+        inputs.reshape(shape), targets.reshape(shape), np.ones(inputs.shape, np.float32).reshape(shape), spans
+    )
+    together, apart = livelier(config), livelier(config)
+    loss = objective(config, together).accumulate(packed, 7)
+    losses = [objective(config, apart).accumulate(Batch.of(text[None]), 7) for text in texts]
+    assert loss == pytest.approx(sum(losses), rel=1e-6)
+    for name in together:
+        difference = (together[name].grad - apart[name].grad).norm()
+        assert difference < 2e-6 * apart[name].grad.norm(), name

@@ -2,7 +2,7 @@
 
 Stored matrices are decoded to one floating type (`dtype`), in which activations run as well; a trainer's own weights
 may be wider and are cast where they are used. Norms, rotations
-and softmax run in float32. Without a store, spans of one length are attended as a batch, others one by one.
+and softmax run in float32. Without a store, spans of like length are attended as a batch.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from llamero.errors import DeviceError, SettingError
 from llamero.formats.tensor import Tensor
+from llamero.ops.grouping import Groups
 from llamero.ops.protocol import Span, StoreShape
 
 _KINDS = {"f32": torch.float32, "f16": torch.float16}
@@ -38,6 +39,8 @@ class TorchStep:
 
     store: TorchStore | None
     spans: tuple[Span, ...]
+    groups: tuple[tuple[int, int], ...]  # without a store: rows and length of each batch of spans
+    places: TorchTensor | None  # where each token lies in the batches; None where they are one, without gaps
     cos: TorchTensor  # (tokens, 1, head_dim / 2) float32
     sin: TorchTensor  # (tokens, 1, head_dim / 2) float32
 
@@ -74,7 +77,10 @@ class TorchOps:
         positions = np.concatenate([np.arange(span.start, span.start + span.length) for span in spans])
         angles = torch.from_numpy(positions[:, None] * inv_freq).unsqueeze(1)  # (tokens, 1, head_dim / 2)
         cos, sin = angles.cos().float().to(self.device), angles.sin().float().to(self.device)
-        return TorchStep(store, tuple(spans), cos, sin)
+        groups = Groups.of([span.length for span in spans] if store is None else [])
+        batched = len(groups.shapes) > 1 or groups.size > len(positions)
+        places = torch.from_numpy(groups.places).to(self.device) if batched else None
+        return TorchStep(store, tuple(spans), groups.shapes, places, cos, sin)
 
     def embed(self, table: TorchTensor, ids: Sequence[int] | TorchTensor) -> TorchTensor:
         return functional.embedding(torch.as_tensor(ids, dtype=torch.long, device=self.device), table).to(self.dtype)
@@ -94,14 +100,11 @@ class TorchOps:
     def attention(self, q: TorchTensor, k: TorchTensor, v: TorchTensor, step: TorchStep, layer: int) -> TorchTensor:
         head_dim = 2 * step.cos.shape[2]
         q, k, v = (x.view(x.shape[0], -1, head_dim) for x in (q, k, v))  # (tokens, heads or kv_heads, head_dim)
-        lengths = [span.length for span in step.spans]
-        if step.store is None and len(set(lengths)) == 1:
-            batch = (x.view(len(lengths), lengths[0], -1, head_dim) for x in (q, k, v))
-            return _attend(*batch).reshape(q.shape[0], -1)
-        outputs = []
+        if step.store is None:
+            return _attend_groups(q, k, v, step).reshape(q.shape[0], -1)
+        lengths, outputs = [span.length for span in step.spans], []
         for span, one_q, one_k, one_v in zip(step.spans, *(torch.split(x, lengths) for x in (q, k, v)), strict=True):
-            if step.store is not None:
-                one_k, one_v = _remember(step.store, layer, span, one_k, one_v)
+            one_k, one_v = _remember(step.store, layer, span, one_k, one_v)
             outputs.append(_attend(one_q[None], one_k[None], one_v[None])[0])
         return torch.cat(outputs).reshape(q.shape[0], -1)
 
@@ -130,6 +133,22 @@ def _remember(
     for memory, rows in ((store.keys, k), (store.values, v)):
         memory[layer, pages[span.start :], places[span.start :]] = rows.to(memory.dtype)
     return store.keys[layer, pages, places].to(k.dtype), store.values[layer, pages, places].to(v.dtype)
+
+
+def _attend_groups(q: TorchTensor, k: TorchTensor, v: TorchTensor, step: TorchStep) -> TorchTensor:
+    """Causal attention within each span, a call for each group: (tokens, heads, head_dim).
+
+    A gap follows its span, so that causal attention never looks into it.
+    """
+    if step.places is not None:  # copied by index, whose gradient gathers: the same bits every time, on a GPU too
+        size = sum(rows * length for rows, length in step.groups)
+        q, k, v = (x.new_zeros(size, *x.shape[1:]).index_copy(0, step.places, x) for x in (q, k, v))
+    outputs = []
+    parts = (torch.split(x, [rows * length for rows, length in step.groups]) for x in (q, k, v))
+    for shape, *group in zip(step.groups, *parts, strict=True):
+        outputs.append(_attend(*(x.unflatten(0, shape) for x in group)).flatten(0, 1))
+    out = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
+    return out if step.places is None else out.index_select(0, step.places)
 
 
 def _attend(q: TorchTensor, k: TorchTensor, v: TorchTensor) -> TorchTensor:
