@@ -13,6 +13,7 @@ from llamero.errors import FormatError, SettingError, WeightsError
 from llamero.formats.safetensors import Safetensors
 from llamero.ops.torch_ops import TorchOps
 from llamero.training.batches import Batches, Tokens
+from llamero.training.guard import Limits
 from llamero.training.loop import Run, Settings
 from llamero.training.optimizer import Constants
 from llamero.training.parameters import arrays, fresh, weights
@@ -197,7 +198,66 @@ def test_a_batch_in_which_nothing_counts_is_skipped(config, tokens):
     report = run.advance()
     assert report.skipped
     assert report.tokens == 0
+    assert math.isnan(report.loss)
     assert torch.equal(run.parameters["norm"], torch.ones_like(run.parameters["norm"]))
+
+
+def test_a_spike_is_skipped_and_a_resumed_run_skips_it_too(config, tokens, tmp_path):
+    limits = Limits(window=8)
+    straight = run_of(config, tokens, limits=limits, steps=30)
+    straight.train(until=20)
+    before = values(straight)
+    straight.objective = Scaled(straight.objective, straight.parameters, 1)
+    assert "gradient norm" in straight.advance().skipped
+    np.testing.assert_array_equal(values(straight), before)
+
+    run_of(config, tokens, tmp_path, limits=limits, steps=30).train(until=19)
+    run_of(config, tokens, tmp_path, limits=limits, steps=30).train(until=20)
+    again = run_of(config, tokens, tmp_path, limits=limits, steps=30)
+    assert again.guard.state != [[0.0], [], []]
+    again.objective = Scaled(again.objective, again.parameters, 1)
+    assert "gradient norm" in again.advance().skipped
+    straight.train(), again.train()
+    np.testing.assert_array_equal(values(straight), values(again))
+    assert straight.updates == again.updates == 29
+
+
+class Scaled:
+    """An objective whose first gradients are a thousand times too large."""
+
+    def __init__(self, objective, parameters, steps):
+        self.objective, self.parameters, self.left = objective, parameters, steps
+
+    def accumulate(self, batch, divisor):
+        loss = self.objective.accumulate(batch, divisor)
+        if self.left:
+            for parameter in self.parameters.values():
+                parameter.grad *= 1000
+            self.left -= 1
+        return loss
+
+
+def test_a_run_that_is_asked_to_stop_saves_and_goes_on(config, tokens, tmp_path):
+    straight, losses = run_of(config, tokens), []
+    straight.train(lambda report: losses.append(report.loss))
+    run, found = run_of(config, tokens, tmp_path), []
+    run.train(lambda report: found.append(report.loss), stop=lambda: len(found) == 5)
+    assert run.step == 5
+    again = run_of(config, tokens, tmp_path)
+    again.train(lambda report: found.append(report.loss), stop=lambda: False)
+    assert found == losses
+
+
+def test_what_else_decides_the_result_must_be_the_same(config, tokens, tmp_path):
+    run_of(config, tokens, tmp_path, also={"dtype": "f32"}).train(until=2)
+    with pytest.raises(SettingError, match="dtype 'f32', and 'bf16'"):
+        run_of(config, tokens, tmp_path, also={"dtype": "bf16"})
+    run_of(config, tokens, tmp_path, also={"dtype": "bf16"}, changed=["dtype"])
+
+
+def test_a_setting_may_be_named_in_short(config, tokens, tmp_path):
+    run_of(config, tokens, tmp_path).train(until=2)
+    assert run_of(config, tokens, tmp_path, steps=13, changed=["steps"]).step == 2
 
 
 def test_gradients_are_clipped(config, tokens):

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from llamero.errors import SettingError
-from llamero.training.schedule import Cosine, Plateau
+from llamero.training.schedule import Cosine, Plateau, linear
 
 
 def test_cosine_of_the_paper():
@@ -26,6 +26,13 @@ def test_plateau():
     assert schedule.at(90) == pytest.approx(5e-4)
     assert schedule.at(100) == schedule.at(500) == 0
     assert Plateau(1.0, steps=10, warmup=0, decay=10, floor=0.5).at(5) == pytest.approx(0.75)
+
+
+def test_a_line():
+    schedule = linear(1e-3, steps=110, warmup=10, floor=0.1)
+    assert schedule.at(9) == schedule.at(10) == pytest.approx(1e-3)
+    assert schedule.at(60) == pytest.approx(5.5e-4)
+    assert schedule.at(110) == pytest.approx(1e-4)
 
 
 def test_no_warmup_and_no_descent():

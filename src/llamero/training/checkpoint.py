@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class State:
     step: int  # steps done
     updates: int  # of them, how many changed the parameters
     origin: dict[str, Any]
+    guard: list[list[float]] = field(default_factory=list)  # what the guard remembers
 
 
 def exists(folder: Path) -> bool:
@@ -42,6 +43,7 @@ def exists(folder: Path) -> bool:
 def save(folder: Path, state: State, parameters: Mapping[str, TorchTensor], optimizer: torch.optim.Optimizer) -> Path:
     """Write the run's checkpoint, replacing an older one at once."""
     metadata = {"step": str(state.step), "updates": str(state.updates), "origin": json.dumps(state.origin)}
+    metadata["guard"] = json.dumps(state.guard)
     path = folder / _FILE
     write_safetensors(path, _stored(parameters, optimizer), metadata)
     return path
@@ -100,7 +102,7 @@ def _read(file: Safetensors, name: str) -> TorchTensor:
 
 def _state(file: Safetensors) -> State:
     try:
-        origin = json.loads(file.metadata["origin"])
-        return State(int(file.metadata["step"]), int(file.metadata["updates"]), dict(origin))
+        origin, guard = json.loads(file.metadata["origin"]), json.loads(file.metadata.get("guard", "[]"))
+        return State(int(file.metadata["step"]), int(file.metadata["updates"]), dict(origin), guard)
     except (KeyError, ValueError, TypeError) as error:
         raise FormatError(f"{file.path}: is not a checkpoint of a run: {error!r}") from error

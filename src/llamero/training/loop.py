@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,12 +15,11 @@ from typing import Any, Protocol
 from llamero.errors import SettingError, WeightsError, nearest
 from llamero.training import checkpoint
 from llamero.training.batch import Batch, Source
+from llamero.training.guard import Guard, Limits
 from llamero.training.optimizer import Constants, optimizer, set_rate
 from llamero.training.parameters import Parameters
 from llamero.training.schedule import Schedule
 from llamero.training.team import Alone, Team
-
-_PATIENCE = 10  # steps in a row that may be skipped for want of finite gradients
 
 
 class Objective(Protocol):
@@ -33,12 +32,17 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """How a run goes. `micro`, sequences differentiated at once, changes memory and speed but not the result."""
+    """How a run goes. `micro`, sequences differentiated at once, changes memory and speed but not the result.
+
+    also: what else the result depends on, by name, and must be the same for a run to go on.
+    """
 
     schedule: Schedule
     constants: Constants = field(default_factory=Constants)
+    limits: Limits = field(default_factory=Limits)
     micro: int = 8
     save_every: int = 0  # steps; 0 saves at the end only
+    also: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.micro < 1 or self.save_every < 0:
@@ -55,7 +59,7 @@ class Report:
     rate: float
     tokens: int
     seconds: float
-    skipped: bool
+    skipped: str = ""  # why the parameters were left as they are; "" where they were not
 
 
 class Run:
@@ -79,69 +83,83 @@ class Run:
         self.parameters, self.objective, self.batches, self.settings = parameters, objective, batches, settings
         self.folder, self.team = folder, team or Alone()
         self.optimizer = optimizer(parameters, settings.constants)
-        self.step, self.updates, self._skips = 0, 0, 0
-        unknown = set(changed) - self.origin.keys()
-        if unknown:
-            name = min(unknown)
-            raise SettingError(f"{name!r} is no setting of this run that could change ({nearest(name, self.origin)})")
+        self.guard = Guard(settings.limits)
+        self.step, self.updates = 0, 0
+        allowed = {key for name in changed for key in _named(name, self.origin)}
         if folder is not None and checkpoint.exists(folder):
             state = checkpoint.restore(folder, parameters, self.optimizer)
-            _check_same(state.origin, self.origin, changed, folder)
+            _check_same(state.origin, self.origin, allowed, folder)
             self.step, self.updates = state.step, state.updates
+            self.guard.restore(state.guard)
 
     @property
     def origin(self) -> dict[str, Any]:
         """What the result depends on, flat: settings and the data's fingerprint."""
-        schedule = self.settings.schedule
-        values: dict[str, Any] = {f"schedule.{key}": value for key, value in asdict(schedule).items()}
-        values |= {f"constants.{key}": value for key, value in asdict(self.settings.constants).items()}
-        return values | {"schedule": type(schedule).__name__} | self.batches.origin
+        settings = self.settings
+        parts = {"schedule": settings.schedule, "constants": settings.constants, "limits": settings.limits}
+        values = {f"{part}.{key}": value for part, held in parts.items() for key, value in asdict(held).items()}
+        return values | {"schedule": type(settings.schedule).__name__, **settings.also} | self.batches.origin
 
-    def train(self, report: Callable[[Report], None] | None = None, until: int | None = None) -> None:
-        """Go on to step `until`, or to the end of the schedule; save on the way and at the end."""
+    def train(
+        self,
+        report: Callable[[Report], None] | None = None,
+        until: int | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> None:
+        """Go on to step `until`, or to the end of the schedule; save on the way and at the end.
+
+        stop: asked after every step whether to save and leave; one process of a team that says so is enough. Raises
+        WeightsError when the guard's patience is at its end.
+        """
         last = self.settings.schedule.steps if until is None else min(until, self.settings.schedule.steps)
-        while self.step < last:
+        leave = False
+        while self.step < last and not leave:
             done = self.advance()
             if report is not None:
                 report(done)
+            if self.guard.skips == self.settings.limits.patience:
+                raise WeightsError(
+                    f"step {self.step}: {self.guard.skips} steps in a row were skipped, the last because "
+                    f"{done.skipped}; go on from an earlier checkpoint with a lower rate"
+                )
+            leave = stop is not None and self.team.total(float(stop())) > 0
             every = self.settings.save_every
-            if self.step == last or (every and self.step % every == 0):
+            if self.step == last or leave or (every and self.step % every == 0):
                 self.save()
 
     def advance(self) -> Report:
-        """One step. Gradients that are not finite are thrown away and the parameters kept.
-
-        Raises WeightsError when that happens ten times in a row.
-        """
+        """One step. What the guard objects to changes no parameter, and the step counts all the same."""
         began = time.perf_counter()
         batch = self.batches.at(self.step)
         tokens = float(batch.counts.sum())
-        loss = 0.0
+        loss = math.nan
         if tokens:  # the mean is over all counted tokens of the step, however it is split and shared out
             parts = self.team.share(batch).split(self.settings.micro)
             loss = self.team.total(sum(self.objective.accumulate(part, tokens) for part in parts)) / tokens
         norm = self.team.clip(self.parameters, self.settings.constants.clip)
         rate = self.settings.schedule.at(self.step)
-        sound = tokens > 0 and math.isfinite(loss) and math.isfinite(norm)
-        if sound:
+        skipped = self.guard.judge(loss, norm)
+        if not skipped:
             set_rate(self.optimizer, rate)
             self.optimizer.step()
             self.updates += 1
         self.optimizer.zero_grad()
         self.step += 1
-        self._skips = 0 if sound else self._skips + 1
-        if self._skips == _PATIENCE:
-            raise WeightsError(
-                f"step {self.step}: {_PATIENCE} steps in a row had no finite loss and gradients "
-                f"(loss {loss}, norm {norm}); go on from an earlier checkpoint with a lower rate"
-            )
-        return Report(self.step, loss, norm, rate, int(tokens), time.perf_counter() - began, not sound)
+        return Report(self.step, loss, norm, rate, int(tokens), time.perf_counter() - began, skipped)
 
     def save(self) -> None:
         """Save the run, if it has a folder."""
         if self.folder is not None:
-            state = checkpoint.State(self.step, self.updates, self.origin)
+            state = checkpoint.State(self.step, self.updates, self.origin, self.guard.state)
             checkpoint.save(self.folder, state, self.parameters, self.optimizer)
+
+
+def _named(name: str, origin: Mapping[str, Any]) -> list[str]:
+    """The settings that a name means: "steps" is short for "schedule.steps"."""
+    found = [key for key in origin if key == name or key.endswith(f".{name}")]
+    if not found:
+        raise SettingError(f"{name!r} is no setting of this run that could change ({nearest(name, origin)})")
+    return found
 
 
 def _check_same(then: dict[str, Any], now: dict[str, Any], changed: Collection[str], folder: Path) -> None:

@@ -64,3 +64,8 @@ class Plateau:
 
 
 Schedule: TypeAlias = Cosine | Plateau
+
+
+def linear(peak: float, steps: int, warmup: int, floor: float = 0.0) -> Plateau:
+    """Linear warm-up to `peak`, then a line down to `floor` of it: a plateau of no length."""
+    return Plateau(peak, steps, warmup, decay=max(steps - warmup, 0), floor=floor)

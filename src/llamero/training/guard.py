@@ -1,0 +1,89 @@
+"""The guard of a run: says which steps would harm the parameters, from what the steps before them looked like."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from llamero.errors import FormatError, SettingError
+
+_DEVIATION = 1.4826  # standard deviations of a normal distribution in one median deviation
+_LEAST = 0.01  # of the median: the smallest deviation believed, where steps hardly differ
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is too far. spread: deviations above the median of the last `window` steps, 0 for no limit.
+
+    A step whose loss or gradients are not finite is always too much. patience: skipped steps in a row that end a run.
+    """
+
+    spread: float = 8.0
+    window: int = 128
+    patience: int = 10
+
+    def __post_init__(self) -> None:
+        if not self.spread >= 0 or self.window < 8 or self.patience < 1:
+            raise SettingError(
+                f"the guard needs a spread ({self.spread}) of at least 0, a window ({self.window}) of at least 8 steps "
+                f"and patience ({self.patience}) of at least 1"
+            )
+
+
+class Guard:
+    """Judges each step by its loss and the norm of its gradients, before the parameters are changed.
+
+    Deviations are robust (from the median, by the median), so that a spike does not hide the next one. What it knows
+    is `state`, and nothing else: saved and restored with a run, it judges on as if there had been no stop.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.skips = 0  # in a row, up to now
+        self._losses: deque[float] = deque(maxlen=limits.window)
+        self._norms: deque[float] = deque(maxlen=limits.window)
+
+    def judge(self, loss: float, norm: float) -> str:
+        """Why this step is to be skipped, or "" if it may change the parameters.
+
+        Skipped steps are remembered too unless they are not finite: what lasts is no spike but a new level.
+        """
+        reason = self._reason(loss, norm)
+        if math.isfinite(loss) and math.isfinite(norm):
+            self._losses.append(loss)
+            self._norms.append(norm)
+        self.skips = self.skips + 1 if reason else 0
+        return reason
+
+    def _reason(self, loss: float, norm: float) -> str:
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            return f"loss {loss} and gradient norm {norm} are not finite"
+        if not self.limits.spread or len(self._losses) < self.limits.window // 2:
+            return ""
+        for name, value, past in (("loss", loss, self._losses), ("gradient norm", norm, self._norms)):
+            middle = median(past)
+            deviation = max(_DEVIATION * median(abs(each - middle) for each in past), _LEAST * abs(middle))
+            if value > middle + self.limits.spread * deviation:
+                return f"{name} {value:.4g} is {(value - middle) / deviation:.1f} deviations above {middle:.4g}"
+        return ""
+
+    @property
+    def state(self) -> list[list[float]]:
+        """All it remembers: [[skips in a row], losses, norms]."""
+        return [[float(self.skips)], list(self._losses), list(self._norms)]
+
+    def restore(self, state: Sequence[Sequence[float]]) -> None:
+        """Go on from a `state`; from an empty one, as from the beginning.
+
+        Raises FormatError for anything else.
+        """
+        try:
+            (skips,), losses, norms = state or ((0.0,), (), ())
+            self.skips = int(skips)
+            self._losses = deque((float(loss) for loss in losses), self.limits.window)
+            self._norms = deque((float(norm) for norm in norms), self.limits.window)
+        except (TypeError, ValueError) as error:
+            raise FormatError(f"a checkpoint's memory of past steps is broken: {error}") from error
