@@ -19,6 +19,7 @@ COMMANDS = {
     "run": "continue a text with a model, or answer one question",
     "chat": "talk with a model",
     "inspect": "show what is in a model's file",
+    "plan": "say what a training run will need and take, before it is started",
     "bench": "measure how fast a model runs here, and how far from the machine's limits that is",
     "pull": "fetch a model by its name at a hub",
 }
@@ -28,6 +29,7 @@ examples:
   llamero run "Once upon a time" --max-tokens 60
   llamero run -m model.gguf "The capital of Peru is" --temperature 0
   llamero inspect model.gguf --context 8192
+  llamero plan llama-3.1-8b --kind h100 --devices 64 --tokens 15e12
   llamero bench model.gguf --threads 8
   llamero pull bartowski/Llama-3.2-1B-Instruct-GGUF
 
