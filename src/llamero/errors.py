@@ -10,6 +10,7 @@
     ├── TemplateError      (ValueError)          a chat template is unsafe, broken, or refuses the messages
     ├── ContextOverflow    (ValueError)          the tokens do not fit the context; carries both counts
     ├── ModelNotFound      (FileNotFoundError)   no such file, folder or pulled name
+    ├── StorageError       (OSError)             something could not be written: a full disk, a folder not shared
     └── DeviceError        (RuntimeError)        the asked-for device or instruction set is not here
 
 A message says what is wrong, where (file, key, tensor, byte), and what to do.
@@ -67,6 +68,10 @@ class ContextOverflow(LlameroError, ValueError):
 
 class ModelNotFound(LlameroError, FileNotFoundError):
     """No file, folder or pulled model of that name."""
+
+
+class StorageError(LlameroError, OSError):
+    """Something could not be written; what was there before is untouched."""
 
 
 class DeviceError(LlameroError, RuntimeError):

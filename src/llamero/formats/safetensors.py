@@ -6,9 +6,10 @@ import json
 import math
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from llamero.errors import FormatError, SettingError, UnsupportedError, WeightsError
 from llamero.formats.atomic import atomic_file
@@ -127,21 +128,35 @@ def _check_gapless(file: Mapped, tensors: dict[str, TensorInfo], starts: dict[st
         raise FormatError(f"{file.path}: the tensors end at byte {end} of {len(file)}: the file {what}")
 
 
+class Digest(Protocol):
+    """A checksum in the making, such as `hashlib.sha256()`."""
+
+    def update(self, data: bytes | memoryview, /) -> None: ...
+
+
 def write_safetensors(
-    path: str | Path, tensors: Iterable[StoredTensor], metadata: Mapping[str, str] | None = None
+    path: str | Path,
+    tensors: Iterable[StoredTensor],
+    metadata: Mapping[str, str] | None = None,
+    digest: Digest | None = None,
 ) -> None:
     """Write a safetensors file, larger numbers first so that each tensor is aligned.
 
-    metadata: strings for `__metadata__`; default {"format": "pt"}, which loaders ask for.
+    metadata: strings for `__metadata__`; default {"format": "pt"}, which loaders ask for. digest: is given every byte.
     Raises SettingError for a type that safetensors lacks or two tensors of one name, WeightsError when a tensor's
     bytes are not as many as its description says.
     """
     ordered = sorted(tensors, key=lambda tensor: -tensor.info.type.size)
     header = _described([tensor.info for tensor in ordered], {"format": "pt"} if metadata is None else metadata)
     with atomic_file(Path(path)) as file:
-        file.write(struct.pack("<Q", len(header)) + header)
-        for tensor in ordered:
-            file.write(checked_data(tensor).data)
+        for part in chain([struct.pack("<Q", len(header)) + header], (_bytes(each) for each in ordered)):
+            file.write(part)
+            if digest is not None:
+                digest.update(part)
+
+
+def _bytes(tensor: StoredTensor) -> bytes | memoryview:
+    return checked_data(tensor).data
 
 
 def _described(infos: Sequence[TensorInfo], metadata: Mapping[str, str]) -> bytes:

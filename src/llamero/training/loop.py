@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from llamero.errors import SettingError, WeightsError, nearest
-from llamero.training import checkpoint
 from llamero.training.batch import Batch, Source
 from llamero.training.guard import Guard, Limits
+from llamero.training.manifest import State
 from llamero.training.optimizer import Constants, optimizer, set_rate
 from llamero.training.parameters import Parameters
+from llamero.training.saver import Keep, Saver
 from llamero.training.schedule import Schedule
 from llamero.training.team import Alone, Team
 
@@ -42,6 +43,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     micro: int = 8
     save_every: int = 0  # steps; 0 saves at the end only
+    keep: Keep = field(default_factory=Keep)
     also: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -81,16 +83,18 @@ class Run:
         team: Team | None = None,
     ) -> None:
         self.parameters, self.objective, self.batches, self.settings = parameters, objective, batches, settings
-        self.folder, self.team = folder, team or Alone()
+        self.team = team or Alone()
         self.optimizer = optimizer(parameters, settings.constants)
         self.guard = Guard(settings.limits)
         self.step, self.updates = 0, 0
         allowed = {key for name in changed for key in _named(name, self.origin)}
-        if folder is not None and checkpoint.exists(folder):
-            state = checkpoint.restore(folder, parameters, self.optimizer)
-            _check_same(state.origin, self.origin, allowed, folder)
-            self.step, self.updates = state.step, state.updates
-            self.guard.restore(state.guard)
+        self.saver = None if folder is None else Saver(folder / "checkpoints", self.team, settings.keep)
+        saved = None if self.saver is None else self.saver.newest()
+        if saved is not None:
+            _check_same(saved.state.origin, self.origin, allowed, saved.path)
+            saved.restore(parameters, self.optimizer)
+            self.step, self.updates = saved.state.step, saved.state.updates
+            self.guard.restore(saved.state.memory.get("guard", []))
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -112,20 +116,31 @@ class Run:
         WeightsError when the guard's patience is at its end.
         """
         last = self.settings.schedule.steps if until is None else min(until, self.settings.schedule.steps)
-        leave = False
-        while self.step < last and not leave:
-            done = self.advance()
-            if report is not None:
-                report(done)
-            if self.guard.skips == self.settings.limits.patience:
-                raise WeightsError(
-                    f"step {self.step}: {self.guard.skips} steps in a row were skipped, the last because "
-                    f"{done.skipped}; go on from an earlier checkpoint with a lower rate"
-                )
-            leave = stop is not None and self.team.total(float(stop())) > 0
-            every = self.settings.save_every
-            if self.step == last or leave or (every and self.step % every == 0):
-                self.save()
+        try:
+            leave = False
+            while self.step < last and not leave:
+                leave = self._go_on(last, report, stop)
+        finally:
+            if self.saver is not None:
+                self.saver.wait()
+
+    def _go_on(self, last: int, report: Callable[[Report], None] | None, stop: Callable[[], bool] | None) -> bool:
+        """A step and what follows it; whether to leave."""
+        done = self.advance()
+        if self.saver is not None:
+            self.saver.check()
+        if report is not None:
+            report(done)
+        if self.guard.skips == self.settings.limits.patience:
+            raise WeightsError(
+                f"step {self.step}: {self.guard.skips} steps in a row were skipped, the last because "
+                f"{done.skipped}; go on from an earlier checkpoint with a lower rate"
+            )
+        leave = stop is not None and self.team.total(float(stop())) > 0
+        every = self.settings.save_every
+        if self.step == last or leave or (every and self.step % every == 0):
+            self.save()
+        return leave
 
     def advance(self) -> Report:
         """One step. What the guard objects to changes no parameter, and the step counts all the same."""
@@ -148,10 +163,10 @@ class Run:
         return Report(self.step, loss, norm, rate, int(tokens), time.perf_counter() - began, skipped)
 
     def save(self) -> None:
-        """Save the run, if it has a folder."""
-        if self.folder is not None:
-            state = checkpoint.State(self.step, self.updates, self.origin, self.guard.state)
-            checkpoint.save(self.folder, state, self.parameters, self.optimizer)
+        """Save the run, if it has a folder; it is written in the background."""
+        if self.saver is not None:
+            state = State(self.step, self.updates, self.origin, {"guard": self.guard.state})
+            self.saver.save(state, self.parameters, self.optimizer)
 
 
 def _named(name: str, origin: Mapping[str, Any]) -> list[str]:

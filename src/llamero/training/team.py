@@ -29,8 +29,18 @@ class Team(Protocol):
         ...
 
     @property
+    def process(self) -> int:
+        """Which of all processes this is, from 0."""
+        ...
+
+    @property
+    def processes(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
     def lead(self) -> bool:
-        """Whether this process writes journals and speaks for all."""
+        """Whether this process writes journals and speaks for all; process 0 does."""
         ...
 
     def share(self, batch: Batch) -> Batch:
@@ -64,6 +74,8 @@ class Alone:
 
     rank: int = 0
     size: int = 1
+    process: int = 0
+    processes: int = 1
     lead: bool = True
 
     def share(self, batch: Batch) -> Batch:
