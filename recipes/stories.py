@@ -10,16 +10,15 @@ With the settings as they are this takes about a quarter of an hour on two cores
 from __future__ import annotations
 
 import argparse
-import lzma
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from llamero import Llama
-from llamero.errors import LlameroError, ModelNotFound, SettingError
+from llamero.corpus.texts import documents, text_files
+from llamero.errors import LlameroError
 from llamero.formats.blocks import F16, Q8_0
 from llamero.model.config import Config
 from llamero.ops.torch_ops import TorchOps
@@ -34,13 +33,12 @@ from llamero.training.pretrain import NextToken
 from llamero.training.schedule import Cosine
 
 STORIES = Path(__file__).parents[2] / "shared/data/text_en/tinystories/train_10k_lines.txt.xz"
-SEPARATOR = "<|endoftext|>"
 
 
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads or torch.get_num_threads())
-    texts = read(options.text)
+    texts = [document.text for document in documents(text_files(options.text))]
     config = Config(
         dim=options.dim,
         layers=options.layers,
@@ -76,7 +74,8 @@ def live(
     run is saved, to be gone on with by the same call. tell: told of every step.
     """
     tokenizer = Tokenizer(learn(texts, config.vocab))
-    batches = Batches(Tokens.of(encode(texts, tokenizer)), context=config.context, sequences=sequences, seed=seed)
+    ids = np.concatenate([tokenizer.encode_document(text) for text in texts]).astype(np.uint32)
+    batches = Batches(Tokens.of(ids), context=config.context, sequences=sequences, seed=seed)
     parameters = fresh(config, seed, device)
     objective = NextToken(TorchOps(device), weights(config, parameters))
     # epsilon: gradients of small models are small, and the papers' 1e-5 would slow them
@@ -85,29 +84,6 @@ def live(
     blocks = config.dim % 32 == config.ffn_dim % 32 == config.heads * config.head_dim % 32 == 0
     about = {"general.name": out.stem}
     return export(out, config, arrays(parameters), tokenizer.to_gguf() | about, Q8_0 if blocks else F16)
-
-
-def encode(texts: Sequence[str], tokenizer: Tokenizer) -> NDArray[np.uint32]:
-    """Every text between a begin token and an end token, one after another."""
-    assert tokenizer.eos_id is not None
-    return np.concatenate([np.array([*tokenizer.encode(text), tokenizer.eos_id], np.uint32) for text in texts])
-
-
-def read(paths: Sequence[Path]) -> list[str]:
-    """The documents of some text files, xz-compressed ones included.
-
-    Raises ModelNotFound for a missing file, SettingError for one that is not UTF-8 text.
-    """
-    texts: list[str] = []
-    for path in paths:
-        try:
-            with lzma.open(path, "rb") if path.suffix == ".xz" else path.open("rb") as file:
-                texts += file.read().decode().split(SEPARATOR)
-        except FileNotFoundError as error:
-            raise ModelNotFound(f"{path}: no such text; give your own with --text FILE") from error
-        except (UnicodeDecodeError, lzma.LZMAError) as error:
-            raise SettingError(f"{path}: not a text in UTF-8: {error}") from error
-    return [text.strip() for text in texts if text.strip()]
 
 
 def say(report: Report) -> None:
@@ -121,7 +97,7 @@ def say(report: Report) -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--text", type=Path, nargs="+", default=[STORIES], help="UTF-8 text files (.txt, .txt.xz)")
+    parser.add_argument("--text", type=Path, nargs="+", default=[STORIES], help="UTF-8 texts, or folders of them")
     parser.add_argument("--out", type=Path, default=Path("my-llama.gguf"), help="the file to write")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--vocab", type=int, default=2048, help="tokens of the vocabulary")

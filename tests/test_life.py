@@ -137,13 +137,3 @@ def test_the_same_life_again_gives_the_same_file(tmp_path: Path) -> None:
     files = [recipe().live(texts, CONFIG, tmp_path / name / "toy.gguf", steps=8).read_bytes() for name in ("a", "b")]
     torch.set_num_threads(before)
     assert files[0] == files[1]
-
-
-def test_a_missing_text_is_named() -> None:
-    with pytest.raises(FileNotFoundError, match=r"nowhere\.txt.*--text"):
-        recipe().read([Path("nowhere.txt")])
-
-
-def test_documents_are_cut_at_their_marks(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("One.\n<|endoftext|>\nTwo.\n\nStill two.\n<|endoftext|>\n")
-    assert recipe().read([tmp_path / "a.txt"]) == ["One.", "Two.\n\nStill two."]

@@ -51,6 +51,11 @@ class ShardWriter:
         """How many documents are in whole shards: so many need not be added again after a stop."""
         return sum(header.documents for header in self._headers)
 
+    @property
+    def empty(self) -> bool:
+        """Whether there is no document yet."""
+        return not self._headers and self._open is None
+
     def add(self, ids: NDArray[Any], marks: NDArray[np.bool_] | None = None) -> None:
         """Add a document (tokens,). Raises SettingError for an empty one, an id out of range, or missing marks."""
         kind = self._kind

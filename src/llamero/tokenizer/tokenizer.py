@@ -13,6 +13,7 @@ from llamero.errors import TokenizerError
 from llamero.tokenizer import names
 from llamero.tokenizer.definition import Definition, Kind, Rules, TokenType
 from llamero.tokenizer.from_llama2c import read_llama2c
+from llamero.tokenizer.identity import identity
 from llamero.tokenizer.merges import Encoder
 from llamero.tokenizer.patterns import begins_with_bos
 from llamero.tokenizer.stream import Speller, StreamDecoder
@@ -25,6 +26,7 @@ class Tokenizer:
     Attributes:
         kind: "spm" (SentencePiece BPE) or "bpe" (byte-level BPE); pre: the name of the split pattern, as in GGUF.
         bos_id, eos_id, pad_id, unk_id, eot_id (end of turn), eom_id (end of message): None where there is none.
+        end_id: what ends a document in training: the end of a text by its name, else eos_id.
         stop_ids: every id that ends a text, a turn or a message, by the file's word or by its name.
         add_bos: whether texts begin with BOS.
         special_tokens: the tokens that `special=True` finds in a text, and user-defined ones, by name.
@@ -71,6 +73,22 @@ class Tokenizer:
     def encode_array(self, text: str) -> NDArray[np.int32]:
         """The ids of a text as (tokens,) int32, without BOS and special tokens: the quick way to whole corpora."""
         return self._encoder.encode_array(text, special=False, start=True)
+
+    def encode_document(self, text: str) -> NDArray[np.int32]:
+        """The ids of a text to learn from, (tokens,): BOS where the model uses one, the text, the end of a text.
+
+        Raises TokenizerError where the vocabulary has no token that ends a text.
+        """
+        if self.end_id is None:
+            raise TokenizerError("this vocabulary has no token that ends a text, so documents would run together")
+        begin = [self.bos_id] if self.add_bos and self.bos_id is not None else []
+        first, last = (np.array(each, np.int32) for each in (begin, [self.end_id]))
+        return np.concatenate([first, self.encode_array(text), last])
+
+    def fingerprint(self) -> str:
+        """SHA-256 in hex of all that decides the ids of a document, whatever kind of file it came from."""
+        begin = self.bos_id if self.add_bos else None
+        return identity(self.rules, self._encoder, self._types, self._scores, begin, self.end_id)
 
     def decode(self, ids: Iterable[int], *, special: bool = False, start: bool = True) -> str:
         """The text of some ids; what is not UTF-8 becomes U+FFFD.
@@ -126,6 +144,8 @@ class Tokenizer:
         ids, tokens = rules.ids, self.special_tokens
         self.bos_id = names.first_of(names.BEGIN, tokens) if ids.bos is None else ids.bos
         self.eos_id = names.first_of(names.END, tokens) if ids.eos is None else ids.eos
+        ending = names.first_of(names.END, tokens)  # the file's word may be the end of a turn
+        self.end_id = self.eos_id if ending is None else ending
         self.eot_id = names.first_of(names.END_OF_TURN, tokens) if ids.eot is None else ids.eot
         self.eom_id = names.first_of(names.END_OF_MESSAGE, tokens) if ids.eom is None else ids.eom
         self.pad_id = names.first_of(names.PAD, tokens) if ids.pad is None else ids.pad
