@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from llamero.errors import SettingError
 from llamero.formats.blocks import F32
 from llamero.formats.tensor import Tensor, TensorInfo
 from llamero.model.config_files import config_to_hf
@@ -143,3 +144,34 @@ def test_packed_documents_learn_as_each_would_alone(config, lengths):
     for name in together:
         difference = (together[name].grad - apart[name].grad).norm()
         assert difference < 2e-6 * apart[name].grad.norm(), name
+
+
+@pytest.mark.parametrize("recompute", [1, 2, 7])
+def test_recomputed_layers_change_no_bit(config, tokens, recompute):
+    batch = Batches(tokens, context=16, sequences=3).at(0)
+    kept, again = livelier(config), livelier(config)
+    loss = objective(config, kept).accumulate(batch, 48)
+    assert objective(config, again, recompute=recompute).accumulate(batch, 48) == loss
+    for name, parameter in kept.items():
+        assert torch.equal(parameter.grad, again[name].grad), name
+
+
+def test_recomputed_layers_keep_only_their_inputs(config, tokens):
+    batch = Batches(tokens, context=16, sequences=3).at(0)
+
+    def kept_bytes(recompute):
+        sizes = {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda x: sizes.update({(x.data_ptr(), x.shape): x.nbytes}) or x, lambda x: x
+        ):
+            objective(config, livelier(config), recompute=recompute)._hidden(batch)
+        return sum(sizes.values())
+
+    assert kept_bytes(1) < kept_bytes(2) < kept_bytes(0)
+
+
+def test_impossible_settings_are_refused(config):
+    with pytest.raises(SettingError):
+        objective(config, fresh(config, 0), recompute=-1)
+    with pytest.raises(SettingError):
+        objective(config, fresh(config, 0), rows=0)

@@ -8,11 +8,14 @@ This file knows neither text nor files, and never advances a cache: its owner do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from llamero.model.config import Config
 from llamero.model.weights import Layer, Weights
 from llamero.ops.protocol import A, Ops, Span, Step, Store, W
+
+Block: TypeAlias = Callable[[Ops[A, W], Config, Layer[W], A, Step, int], A]
 
 
 def forward(
@@ -32,19 +35,29 @@ def forward(
     return head(ops, weights, x if rows is None else ops.take(x, rows))
 
 
-def hidden(ops: Ops[A, W], weights: Weights[W], store: Store | None, ids: Sequence[int], spans: Sequence[Span]) -> A:
-    """The residual stream (tokens, dim) after the last layer, before the final norm."""
-    step = ops.begin(store, spans, weights.inv_freq)
-    x = ops.embed(weights.embedding, ids)  # (tokens, dim)
-    for index, layer in enumerate(weights.layers):
-        x = block(ops, weights.config, layer, x, step, index)
-    return x
-
-
 def block(ops: Ops[A, W], config: Config, layer: Layer[W], x: A, step: Step, index: int) -> A:
     """One layer: attention, then feed-forward, each normed before and added after (LLaMA, section 2.2)."""
     x = ops.add(x, attention(ops, config, layer, x, step, index))
     return ops.add(x, feed_forward(ops, config, layer, x))
+
+
+def hidden(
+    ops: Ops[A, W],
+    weights: Weights[W],
+    store: Store | None,
+    ids: Sequence[int],
+    spans: Sequence[Span],
+    run: Block[A, W] = block,
+) -> A:
+    """The residual stream (tokens, dim) after the last layer, before the final norm.
+
+    run: what computes a layer: `block`, or a trainer's way around it.
+    """
+    step = ops.begin(store, spans, weights.inv_freq)
+    x = ops.embed(weights.embedding, ids)  # (tokens, dim)
+    for index, layer in enumerate(weights.layers):
+        x = run(ops, weights.config, layer, x, step, index)
+    return x
 
 
 def attention(ops: Ops[A, W], config: Config, layer: Layer[W], x: A, step: Step, index: int) -> A:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from llamero.model.llama import head, hidden
-from llamero.model.weights import Weights
+from llamero.errors import SettingError
+from llamero.model.config import Config
+from llamero.model.llama import block, head, hidden
+from llamero.model.weights import Layer, Weights
+from llamero.ops.protocol import Ops
 from llamero.ops.torch_ops import TorchOps
+from llamero.training.allocator import keep_freed_memory
 from llamero.training.batch import Batch
 
 
@@ -17,10 +24,17 @@ class NextToken:
 
     The head is run and differentiated over `rows` tokens at a time, so that logits (rows, vocab) never exist for a
     whole batch: they would be the largest arrays of a step by far.
+
+    recompute: of every so many layers, one keeps only its input and is computed again when gradients reach it: 0, none;
+    1, every layer, which takes the least memory and a third more arithmetic; 2, every second. Raises SettingError.
     """
 
-    def __init__(self, ops: TorchOps, weights: Weights[Tensor], rows: int = 1024) -> None:
-        self.ops, self.weights, self.rows = ops, weights, rows
+    def __init__(self, ops: TorchOps, weights: Weights[Tensor], rows: int = 1024, recompute: int = 0) -> None:
+        if rows < 1 or recompute < 0:
+            raise SettingError(f"rows ({rows}) must be positive, recompute ({recompute}) not negative")
+        self.ops, self.weights, self.rows, self.recompute = ops, weights, rows, recompute
+        if ops.device.type == "cpu":
+            keep_freed_memory()
 
     def accumulate(self, batch: Batch, divisor: float) -> float:
         """Add the gradients of (sum of losses / divisor) to the parameters; return the sum of losses."""
@@ -42,7 +56,15 @@ class NextToken:
 
     def _hidden(self, batch: Batch) -> Tensor:
         ids = batch.inputs.reshape(-1).tolist()
-        return hidden(self.ops, self.weights, None, ids, batch.spans)
+        return hidden(self.ops, self.weights, None, ids, batch.spans, self._block)
+
+    def _block(self, ops: Ops[Tensor, Tensor], config: Config, layer: Layer[Tensor], x: Tensor, *step: Any) -> Tensor:
+        """A layer of the forward pass, kept or to be computed again."""
+        index = step[-1]
+        if not self.recompute or index % self.recompute or not torch.is_grad_enabled():
+            return block(ops, config, layer, x, *step)
+        again: Tensor = checkpoint(block, ops, config, layer, x, *step, use_reentrant=False, preserve_rng_state=False)
+        return again
 
     def _targets(self, batch: Batch) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         targets = torch.from_numpy(batch.targets.reshape(-1)).to(self.ops.device)
