@@ -20,6 +20,7 @@ COMMANDS = {
     "chat": "talk with a model",
     "inspect": "show what is in a model's file",
     "plan": "say what a training run will need and take, before it is started",
+    "plot": "draw and compare the curves of training runs",
     "bench": "measure how fast a model runs here, and how far from the machine's limits that is",
     "tokenize": "turn text files into token shards for training",
     "pull": "fetch a model by its name at a hub",

@@ -11,6 +11,11 @@ from llamero.interfaces.completion import Completion
 _CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
+def harmless(text: str) -> str:
+    """The text without what a terminal would obey."""
+    return text.translate(_CONTROLS)
+
+
 def write(text: str, stream: TextIO | None = None) -> None:
     """Write at once; on a terminal, without what it would obey."""
     stream = stream or sys.stdout
