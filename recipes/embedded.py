@@ -27,13 +27,14 @@ from llamero.ops.torch_ops import TorchOps
 from llamero.tokenizer.learn import learn
 from llamero.tokenizer.tokenizer import Tokenizer
 from llamero.training.batch import Batch
-from llamero.training.batches import Batches, Tokens
+from llamero.training.batches import Batches
 from llamero.training.export import export
 from llamero.training.loop import Report, Run, Settings
 from llamero.training.optimizer import Constants
 from llamero.training.parameters import Parameters, arrays, fresh, weights
 from llamero.training.pretrain import NextToken
 from llamero.training.schedule import Plateau
+from llamero.training.tokens import Tokens
 
 CONFIG = Config(dim=256, layers=4, heads=4, kv_heads=2, head_dim=64, ffn_dim=768, vocab=4096, context=512, tied=True)
 ABOUT = {

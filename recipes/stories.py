@@ -24,13 +24,14 @@ from llamero.model.config import Config
 from llamero.ops.torch_ops import TorchOps
 from llamero.tokenizer.learn import learn
 from llamero.tokenizer.tokenizer import Tokenizer
-from llamero.training.batches import Batches, Tokens
+from llamero.training.batches import Batches
 from llamero.training.export import export
 from llamero.training.loop import Report, Run, Settings
 from llamero.training.optimizer import Constants
 from llamero.training.parameters import arrays, fresh, weights
 from llamero.training.pretrain import NextToken
 from llamero.training.schedule import Cosine
+from llamero.training.tokens import Tokens
 
 STORIES = Path(__file__).parents[2] / "shared/data/text_en/tinystories/train_10k_lines.txt.xz"
 

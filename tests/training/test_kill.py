@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from llamero.model.config import Config
 from llamero.ops.torch_ops import TorchOps
-from llamero.training.batches import Batches, Tokens
+from llamero.training.batches import Batches
+from llamero.training.tokens import Tokens
 from llamero.training.checkpoint import newest_whole
 from llamero.training.loop import Run, Settings
 from llamero.training.parameters import arrays, fresh, weights
