@@ -21,27 +21,26 @@ SPECIALS: Final = (BEGIN, END, "<|start_header_id|>", "<|end_header_id|>", END_T
 """The special tokens of Llama 3 (llama3/tokenizer.py) that texts and chats need; they stand after all others."""
 
 _BYTES: Final = 256
+_MOST: Final = 1 << 20  # tokens; Llama 4 has a fifth of it
 
 
 def learn(texts: Iterable[str], size: int, specials: Sequence[str] = SPECIALS) -> Definition:
-    """A vocabulary of `size` tokens: the bytes, then merges by frequency, then `specials`, with Llama 3's chat format.
+    """A vocabulary of `size` tokens: the bytes, then what merges made by frequency, then `specials`; Llama 3's chats.
 
-    The same texts give the same vocabulary. Raises SettingError for a size too small for the bytes or specials without
-    the begin, end and end-of-turn tokens, TokenizerError for texts with too few different words to fill the size.
+    Its rule is Llama 3's own: a piece that is a token is taken whole, and else what has the lower id joins first. The
+    texts are read once and not kept, only their different words are. The same texts give the same vocabulary; of
+    equally frequent pairs the one whose left token has the lower id is merged first, then the right one's.
+    Raises SettingError for a size too small for the bytes or specials without the begin, end and end-of-turn tokens,
+    TokenizerError for texts with too few different words to fill the size.
     """
     missing = {BEGIN, END, END_TURN} - set(specials)
     if missing:
         raise SettingError(f"the special tokens must include {', '.join(sorted(missing))}")
+    check_size(size, _BYTES + len(specials), specials)
     wanted = size - len(specials)
-    if wanted < _BYTES:
-        raise SettingError(f"a vocabulary needs at least {_BYTES + len(specials)} tokens; {size} are asked for")
-    tokens, merges = _counted(texts, wanted)
-    if len(tokens) < wanted:
-        raise TokenizerError(
-            f"these texts fill a vocabulary of {len(tokens) + len(specials)} tokens, not of {size}; "
-            "give more text or ask for fewer tokens"
-        )
-    tokens += specials
+    tokens = [*_counted(texts, wanted), *specials]
+    if len(tokens) < size:
+        raise too_little_text(len(tokens), size)
     template = Path(__file__).parent / "templates" / "llama-3.jinja"
     rules = Rules(
         kind="bpe",
@@ -55,12 +54,26 @@ def learn(texts: Iterable[str], size: int, specials: Sequence[str] = SPECIALS) -
         form=Form.BYTE_LEVEL,
         tokens=Strings.of(token.encode() for token in tokens),
         types=np.array([TokenType.NORMAL] * wanted + [TokenType.CONTROL] * len(specials), np.uint8),
-        merges=Strings.of(merge.encode() for merge in merges),
     )
 
 
-def _counted(texts: Iterable[str], size: int) -> tuple[list[str], list[str]]:
-    """Tokens in the order of their ids, and merges ("a b") in the order they are applied."""
+def check_size(size: int, least: int, specials: Sequence[str]) -> None:
+    """Refuse, with SettingError, sizes that cannot be and special tokens that are empty or there twice."""
+    if not least <= size <= _MOST:
+        raise SettingError(f"a vocabulary of this kind has at least {least} tokens and at most {_MOST}, not {size}")
+    if len(set(specials)) < len(specials) or not all(specials):
+        raise SettingError("a special token is empty or named twice")
+
+
+def too_little_text(filled: int, size: int) -> TokenizerError:
+    """The error for texts that run out of merges."""
+    return TokenizerError(
+        f"these texts fill a vocabulary of {filled} tokens, not of {size}; give more text or ask for fewer tokens"
+    )
+
+
+def _counted(texts: Iterable[str], size: int) -> list[str]:
+    """Tokens in the order of their ids: the bytes, then each as it was merged first."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
     library = Tokenizer(models.BPE())
@@ -70,5 +83,5 @@ def _counted(texts: Iterable[str], size: int) -> tuple[list[str], list[str]]:
     library.train_from_iterator(
         texts, trainers.BpeTrainer(vocab_size=size, initial_alphabet=alphabet, show_progress=False)
     )
-    model = json.loads(library.to_str())["model"]
-    return sorted(model["vocab"], key=model["vocab"].__getitem__), [" ".join(pair) for pair in model["merges"]]
+    vocab = json.loads(library.to_str())["model"]["vocab"]
+    return sorted(vocab, key=vocab.__getitem__)

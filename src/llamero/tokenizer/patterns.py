@@ -72,6 +72,11 @@ def name_of(expression: str) -> str:
     return _BY_EXPRESSION[expression]
 
 
+def expression_of(pre: str) -> str:
+    """The expression of a `tokenizer.ggml.pre` name. Raises TokenizerError for one that is not known."""
+    return {Pattern.LLAMA3: LLAMA3, Pattern.O200K: O200K, Pattern.GPT2: GPT2}[pattern_of(pre)]
+
+
 def takes_whole_pieces(pre: str) -> bool:
     """Whether a piece that is itself a token is taken without merging ("ignore_merges"), as Meta's tokenizers do."""
     return pre in _WHOLE

@@ -81,3 +81,22 @@ def as_bytes(value: Value, wire: int, where: str) -> bytes:
     if wire != BYTES or not isinstance(value, bytes):
         raise TokenizerError(f"{where} should be a string or a message")
     return value
+
+
+def field(number: int, value: int | float | bytes | str) -> bytes:
+    """One field as `fields` reads it: a whole number as a varint, a float as 4 bytes, the rest as bytes."""
+    if isinstance(value, float):
+        return _number(number << 3 | FIXED32) + struct.pack("<f", value)
+    if isinstance(value, int):
+        return _number(number << 3 | VARINT) + _number(value & (1 << 64) - 1)
+    raw = value.encode() if isinstance(value, str) else value
+    return _number(number << 3 | BYTES) + _number(len(raw)) + raw
+
+
+def _number(value: int) -> bytes:
+    written = bytearray()
+    while value >= 0x80:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    written.append(value)
+    return bytes(written)

@@ -5,8 +5,10 @@ Knows pieces of text only; how a text is cut into pieces and what a special toke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 
 Rank = Callable[[bytes, bytes], float | None]
 """How early two neighbours join (lower is earlier); None: they do not."""
@@ -54,3 +56,31 @@ def encode_spm(text: str, ids: Mapping[bytes, int], rank: Rank, byte_ids: list[i
 
 def _spelt(symbol: bytes, ids: Mapping[bytes, int], byte_ids: list[int]) -> list[int]:
     return [ids[symbol]] if symbol in ids else [byte_ids[byte] for byte in symbol]
+
+
+def learn_merges(pieces: Mapping[bytes, int], prefers: Callable[[bytes, bytes], Any]) -> Iterator[tuple[bytes, bytes]]:
+    """The merges of pieces (with how often each came), one after another: ever the most frequent pair of neighbours.
+
+    `prefers`: among equally frequent pairs the one of which it gives the most (Sennrich et al. 2016, algorithm 1).
+    """
+    words = [([bytes([byte]) for byte in piece], count) for piece, count in pieces.items()]
+    while True:
+        found = Counter[tuple[bytes, bytes]]()
+        for symbols, count in words:
+            for pair in pairwise(symbols):
+                found[pair] += count
+        if not found:
+            return
+        best = max(found, key=lambda pair: (found[pair], prefers(*pair)))
+        yield best
+        for symbols, _ in words:
+            _join(symbols, best)
+
+
+def _join(symbols: list[bytes], pair: tuple[bytes, bytes]) -> None:
+    """Join every place where the pair stands, from the left."""
+    place = 0
+    while place < len(symbols) - 1:
+        if (symbols[place], symbols[place + 1]) == pair:
+            symbols[place : place + 2] = [pair[0] + pair[1]]
+        place += 1

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llamero.errors import TokenizerError
-from llamero.tokenizer.definition import Form, Rules, TokenType
+from llamero.tokenizer.definition import Rules
 from llamero.tokenizer.from_gguf import BYTE_FALLBACK
 from llamero.tokenizer.merges import Encoder
+from llamero.tokenizer.spelling import token_texts
 
 
 def write_metadata(
@@ -29,7 +29,7 @@ def write_metadata(
     Raises TokenizerError for a token that is not UTF-8, which GGUF cannot hold.
     """
     spm = rules.kind == "spm"
-    tokens = _spm_tokens(encoder, types) if spm else _bpe_tokens(encoder)
+    tokens = token_texts(rules.kind, encoder, types)
     metadata: dict[str, Any] = {
         "tokenizer.ggml.model": "llama" if spm else "gpt2",
         "tokenizer.ggml.pre": "default" if spm else rules.pre,
@@ -50,21 +50,3 @@ def write_metadata(
     if rules.chat_template is not None:
         metadata["tokenizer.chat_template"] = rules.chat_template
     return metadata
-
-
-def _bpe_tokens(encoder: Encoder) -> list[str]:
-    return [_text(raw, i) for i, raw in enumerate(encoder.tokens(Form.BYTE_LEVEL))]
-
-
-def _spm_tokens(encoder: Encoder, types: NDArray[np.uint8]) -> list[str]:
-    return [
-        f"<0x{raw[0]:02X}>" if kind == TokenType.BYTE else _text(raw, i).replace(" ", "▁")
-        for i, (raw, kind) in enumerate(zip(encoder.tokens(Form.RAW), types.tolist(), strict=True))
-    ]
-
-
-def _text(raw: bytes, token: int) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        raise TokenizerError(f"token {token} is not UTF-8, so GGUF cannot hold it: {raw[:40]!r}") from None

@@ -18,6 +18,9 @@ from llamero.tokenizer.merges import Encoder
 from llamero.tokenizer.patterns import begins_with_bos
 from llamero.tokenizer.stream import Speller, StreamDecoder
 from llamero.tokenizer.to_gguf import write_metadata
+from llamero.tokenizer.to_json import write_config, write_json
+from llamero.tokenizer.to_sentencepiece import write_sentencepiece
+from llamero.tokenizer.to_tiktoken import write_ranks
 
 
 class Tokenizer:
@@ -116,6 +119,24 @@ class Tokenizer:
         roles = {"bos": self.bos_id, "eos": self.eos_id, "eot": self.eot_id, "eom": self.eom_id}
         roles |= {"unknown": self.unk_id, "padding": self.pad_id}
         return write_metadata(self.rules, self._encoder, self._types, self._scores, roles, add_bos=self.add_bos)
+
+    def to_json(self) -> dict[str, Any]:
+        """The tokenizer as the object of a `tokenizer.json`."""
+        bos = self.bos_id if self.add_bos else None
+        return write_json(self.rules, self._encoder, self._types, self._scores, bos)
+
+    def to_config(self) -> dict[str, Any]:
+        """What belongs beside it: the object of a `tokenizer_config.json`, with the chat template."""
+        roles = {"bos": self.bos_id, "eos": self.eos_id, "unk": self.unk_id, "pad": self.pad_id}
+        return write_config(self.rules, self._encoder, self._types, roles, add_bos=self.add_bos)
+
+    def to_sentencepiece(self) -> bytes:
+        """The tokenizer as a sentencepiece `tokenizer.model`. Raises TokenizerError where it is not of that kind."""
+        return write_sentencepiece(self.rules, self._encoder, self._types, self._scores)
+
+    def to_tiktoken(self) -> bytes:
+        """The ordinary tokens as tiktoken's rank file. Raises TokenizerError where ranks would give other ids."""
+        return write_ranks(self.rules, self._encoder, self._types)
 
     def _speller(self, special: bool, start: bool) -> Speller:
         spm = self.kind == "spm"
