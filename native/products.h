@@ -22,7 +22,7 @@ struct Matrix {
 };
 
 // How activations are prepared once before they meet weights; each weight type wants one form.
-enum class Form : int32_t { Float, BFloat, Int8, Int8Wide, Fixed, Spread, FloatSpread, BFloatSpread };
+enum class Form : int32_t { Float, BFloat, Int8, Wide, Fixed, Spread, FloatSpread, BFloatSpread };
 constexpr int forms = 8;
 
 struct Products {

@@ -1,4 +1,4 @@
-// Activations as signed bytes: each 32 values (or 64, where that is enough) share a float scale, rounded to nearest even,
+// Activations as signed bytes: each 32 values share a float scale, rounded to nearest even,
 // largest magnitude 127. A row keeps its bytes, scales and the sums that weights with an offset or a minimum need.
 #pragma once
 #include "vec.h"
@@ -12,9 +12,8 @@ struct alignas(64) Int8Block {
     int8_t q[256];
     float scale[8];        // of 32 values each
     int32_t start[8];      // -128 times the sum of the 32 bytes, biased: where products with weights + 128 start
-    float total[8];        // scale times the sum of the 32 bytes; without the scale where 64 share it
+    float total[8];        // scale times the sum of the 32 bytes
     int32_t starts16[16];  // the same of 16 bytes each
-    float ratio[4];        // of the scale of the 64 values before to that of these, where 64 share one
 };
 static_assert(sizeof(Int8Block) == 448);
 
@@ -25,7 +24,6 @@ struct Int8Row {
     static const Int8Block* at(const void* prepared, int64_t row, int64_t k) {
         return static_cast<const Int8Block*>(prepared) + row * blocks(k);
     }
-    template <int Span = 32>
     static void prepare(const float* x, int64_t k, void* out, int64_t row);
 };
 
@@ -45,25 +43,17 @@ namespace {
 
 // The first 256 of `count` values, or as many as there are, then zeros. Values that are not finite make all that share
 // their scale not-a-number, so that they show in the result.
-template <int Span>
 inline void quantise_part(const float* x, int64_t count, Int8Block& out) {
-    if (count >= 256) return quantise_256<Span>(x, out);
+    if (count >= 256) return quantise_256(x, out);
     float rest[256] = {};
     std::memcpy(rest, x, size_t(count) * sizeof(float));
-    quantise_256<Span>(rest, out);
+    quantise_256(rest, out);
 }
 
-template <int Span>
 inline void Int8Row::prepare(const float* x, int64_t k, void* out, int64_t row) {
     Int8Block* to = static_cast<Int8Block*>(out) + row * blocks(k);
-    for (int64_t at = 0; at < k; at += 256) quantise_part<Span>(x + at, k - at, *to++);
+    for (int64_t at = 0; at < k; at += 256) quantise_part(x + at, k - at, *to++);
 }
-
-#if defined(__AVX512F__)
-struct WideInt8Row {
-    static void prepare(const float* x, int64_t k, void* out, int64_t row) { Int8Row::prepare<64>(x, k, out, row); }
-};
-#endif
 
 }  // namespace
 }  // namespace LLAMERO_LEVEL

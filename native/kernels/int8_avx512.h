@@ -50,29 +50,16 @@ LLAMERO_INLINE void group_scales(__m256i peaks, float* scale, float* inverse) {
     _mm256_storeu_ps(inverse, _mm256_maskz_div_ps(usable, most, largest));
 }
 
-// Peaks of 64 values each instead. None is below the largest by more than 2^40, so that no ratio of scales overflows.
-LLAMERO_INLINE __m256i wide_peaks(__m256i peaks) {
-    peaks = _mm256_max_epi32(peaks, _mm256_shuffle_epi32(peaks, 0xb1));
-    __m256i largest = _mm256_max_epi32(peaks, _mm256_shuffle_epi32(peaks, 0x4e));
-    largest = _mm256_max_epi32(largest, _mm256_permute4x64_epi64(largest, 0x4e));
-    return _mm256_max_epi32(peaks, _mm256_sub_epi32(largest, _mm256_set1_epi32(40 << 23)));
+// The sums of 16 neighbours from those of four each.
+LLAMERO_INLINE __m512i sums_of_16(const __m512i (&fours)[4]) {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_epi32(
+        order, join_fours(fours, [](__m512i a, __m512i b) { return _mm512_add_epi32(a, b); }));
 }
 
-// What sums are multiplied with at every change of scale. A scale of zero, of zeros, is taken for the one before.
-LLAMERO_INLINE void set_ratios(Int8Block& out) {
-    for (int span = 1; span < 4; ++span) {
-        float& scale = out.scale[2 * span + 1];
-        const float before = out.scale[2 * span - 1];
-        if (scale == 0.0f) scale = before;
-        out.ratio[span] = scale == 0.0f ? 1.0f : before / scale;
-    }
-}
-
-template <int Span>
 LLAMERO_INLINE void quantise_256(const float* x, Int8Block& out) {
     alignas(32) float inverse[8];
-    const __m256i peaks = group_peaks(x);
-    group_scales(Span == 64 ? wide_peaks(peaks) : peaks, out.scale, inverse);
+    group_scales(group_peaks(x), out.scale, inverse);
     const __m512i ones = _mm512_set1_epi8(1);
     __m512i fours[4];
     LLAMERO_UNROLL
@@ -82,14 +69,10 @@ LLAMERO_INLINE void quantise_256(const float* x, Int8Block& out) {
         _mm512_store_si512(out.q + 64 * i, bytes);
         fours[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, bytes);
     }
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m512i sums16 = _mm512_permutexvar_epi32(
-        order, join_fours(fours, [](__m512i a, __m512i b) { return _mm512_add_epi32(a, b); }));
+    const __m512i sums16 = sums_of_16(fours);
     const __m512i pairs = _mm512_add_epi32(sums16, _mm512_srli_epi64(sums16, 32));
     const __m256i sums = _mm512_cvtepi64_epi32(pairs);
-    const __m256 scales = Span == 64 ? _mm256_set1_ps(1.0f) : _mm256_loadu_ps(out.scale);
-    _mm256_storeu_ps(out.total, _mm256_mul_ps(scales, _mm256_cvtepi32_ps(sums)));
-    if (Span == 64) set_ratios(out);
+    _mm256_storeu_ps(out.total, _mm256_mul_ps(_mm256_loadu_ps(out.scale), _mm256_cvtepi32_ps(sums)));
     store(out.start, _mm256_sub_epi32(_mm256_set1_epi32(biased_zero), _mm256_slli_epi32(sums, 7)));
     _mm512_storeu_si512(out.starts16, _mm512_sub_epi32(_mm512_set1_epi32(biased_zero), _mm512_slli_epi32(sums16, 7)));
 }

@@ -9,7 +9,6 @@ constexpr int lanes = 8;
 // A tile: vectors of weight rows times rows of activations. All its sums stay in registers; those of block types twice,
 // as integers and as floats.
 constexpr int tile_columns = 2, tile_rows = 3, float_tile_rows = 6;
-constexpr bool wide_pays = false;  // see tile.h
 typedef __m256 Floats;
 
 LLAMERO_INLINE Floats zero_floats() { return _mm256_setzero_ps(); }

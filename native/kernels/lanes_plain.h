@@ -9,7 +9,6 @@ constexpr int lanes = 4;
 // A tile: vectors of weight rows times rows of activations. All its sums stay in registers; those of block types twice,
 // as integers and as floats.
 constexpr int tile_columns = 2, tile_rows = 4, float_tile_rows = 4;
-constexpr bool wide_pays = false;  // see tile.h
 typedef float Floats __attribute__((vector_size(16)));
 typedef int32_t I32x4 __attribute__((vector_size(16)));
 

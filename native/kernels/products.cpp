@@ -8,6 +8,7 @@
 #include "fixed.h"
 #include "float_spread.h"
 #include "spread.h"
+#include "wide.h"
 #endif
 
 namespace llamero {
@@ -38,7 +39,7 @@ constexpr int64_t any = INT64_MAX;
 size_t no_scratch(int64_t) { return 0; }
 
 template <class C>
-constexpr Path tiles = {any, tile_form<C>, panel_width, tile_scratch<C>, tile_product<C>};
+constexpr Path tiles = {any, Form::Int8, panel_width, tile_scratch<C>, tile_product<C>};
 
 template <class C>
 constexpr Entry blocks(Type type) {
@@ -52,6 +53,21 @@ constexpr Entry blocks(Type type) {
     return {type, {{4, Form::Int8, 1, no_scratch, dot_product<C>}, tiles<C>}, decode_row<C>};
 #endif
 }
+
+#if defined(__AVX512F__)
+// Types of superblocks.
+template <class C>
+constexpr Entry superblocks(Type type) {
+    return {type,
+            {{2, Form::Int8, 1, no_scratch, dot_product<C>},
+             {spread_most, Form::Spread, 8, no_scratch, spread_product<C>},
+             {any, Form::Wide, panel_width, wide_scratch<C>, wide_product<C>}},
+            decode_row<C>};
+}
+#else
+template <class C>
+constexpr Entry superblocks(Type type) { return blocks<C>(type); }
+#endif
 
 template <class V, class U = OneFloat>
 constexpr Path float_tiles = {any, U::form, FloatPanel<U>::width, float_tile_scratch<U>, float_tile_product<V, U>};
@@ -71,8 +87,9 @@ constexpr Entry entries[] = {
     floats<F32>(Type::F32, float_tiles<F32>), floats<F16>(Type::F16, float_tiles<F16>),
     floats<BF16>(Type::BF16, float_tiles<BF16>),
     blocks<Q8_0>(Type::Q8_0), blocks<Q4_0>(Type::Q4_0), blocks<Q4_1>(Type::Q4_1), blocks<Q5_0>(Type::Q5_0),
-    blocks<Q5_1>(Type::Q5_1), blocks<Q2_K>(Type::Q2_K), blocks<Q3_K>(Type::Q3_K), blocks<Q4_K>(Type::Q4_K),
-    blocks<Q5_K>(Type::Q5_K), blocks<Q6_K>(Type::Q6_K), blocks<IQ4_NL>(Type::IQ4_NL), blocks<IQ4_XS>(Type::IQ4_XS),
+    blocks<Q5_1>(Type::Q5_1), blocks<IQ4_NL>(Type::IQ4_NL),
+    superblocks<Q2_K>(Type::Q2_K), superblocks<Q3_K>(Type::Q3_K), superblocks<Q4_K>(Type::Q4_K),
+    superblocks<Q5_K>(Type::Q5_K), superblocks<Q6_K>(Type::Q6_K), superblocks<IQ4_XS>(Type::IQ4_XS),
 };
 
 #if defined(__AVX512F__)
@@ -110,8 +127,9 @@ size_t form_bytes(Form form, int64_t n, int64_t k) {
     switch (form) {
         case Form::Float: return size_t(n * FloatRows::bytes(k));
         case Form::BFloat: return size_t(n * BFloatRows::bytes(k));
-        case Form::Int8: case Form::Int8Wide: return size_t(n * Int8Row::bytes(k));
+        case Form::Int8: return size_t(n * Int8Row::bytes(k));
 #if defined(__AVX512F__)
+        case Form::Wide: return size_t(n * WideRows::bytes(k));
         case Form::Fixed: return size_t(n * FixedRows::bytes(k));
         case Form::Spread: return spread_bytes(n, k);
         case Form::FloatSpread: return float_spread_bytes<FloatRows>(n, k);
@@ -137,7 +155,7 @@ void prepare(Form form, const float* x, [[maybe_unused]] int64_t n, int64_t k, v
         case Form::BFloat: return prepare_rows<BFloatRows>(x, k, out, begin, end);
         case Form::Int8: return prepare_rows<Int8Row>(x, k, out, begin, end);
 #if defined(__AVX512F__)
-        case Form::Int8Wide: return prepare_rows<WideInt8Row>(x, k, out, begin, end);
+        case Form::Wide: return WideRows::prepare(x, n, k, out, begin, end);
         case Form::Fixed: return prepare_rows<FixedRows>(x, k, out, begin, end);
         case Form::Spread: return spread_prepare(x, n, k, out);
         case Form::FloatSpread: return float_spread_prepare<FloatRows>(x, n, k, out);

@@ -57,14 +57,6 @@ struct Panel {
     }
 };
 
-// Where 64 activations share a scale, on levels that profit: the sums of a stretch then stay in units of the scale at
-// hand, and a group costs one multiplication less. Only for weights in groups of 16, which gain most; they come in
-// superblocks, for which llama.cpp gives 256 activations one scale: it loses more.
-template <class C>
-constexpr bool wide = wide_pays && C::group == 16;
-template <class C>
-constexpr Form tile_form = wide<C> ? Form::Int8Wide : Form::Int8;
-
 // One tile: the products of Rows rows of 256 activations with a panel.
 template <class C, int Rows>
 struct Tile {
@@ -109,9 +101,8 @@ struct Tile {
             const float *scale = &panel.scale[g][c * lanes], *shift = &panel.shift[g][c * lanes];
             LLAMERO_UNROLL
             for (int r = 0; r < Rows; ++r)
-                if (wide<C>) sums[r][c] = sums[r][c] + d.scaled(r, c, scale, shift);
-                else sums[r][c] = multiply_add(d.scaled(r, c, scale, shift),
-                                               broadcast(&x[r]->scale[g * C::group / 32]), sums[r][c]);
+                sums[r][c] = multiply_add(d.scaled(r, c, scale, shift),
+                                          broadcast(&x[r]->scale[g * C::group / 32]), sums[r][c]);
         }
         if (C::mins) {
             LLAMERO_UNROLL
@@ -122,33 +113,11 @@ struct Tile {
     static LLAMERO_INLINE void take_minima(const Panel<C>& panel, const Int8Block& x, int g,
                                            Floats (&sums)[tile_columns]) {
         const float start = bits_to_float(uint32_t(x.starts16[g])) - bias;
-        const float total16 = start * (wide<C> ? 1.0f : x.scale[g / 2]) / -128.0f;
+        const float total16 = start * x.scale[g / 2] / -128.0f;
         const Floats total = broadcast(C::group == 32 ? &x.total[g] : &total16);
         LLAMERO_UNROLL
         for (int c = 0; c < tile_columns; ++c)
             sums[c] = subtract_product(sums[c], load_floats(&panel.min[g][c * lanes]), total);
-    }
-
-    static LLAMERO_INLINE void add_groups(const Panel<C>& panel, const Int8Block* const (&x)[Rows], const Starts& starts,
-                                          int begin, int end, Sums& sums, Ahead& ahead) {
-        for (int g = begin; g < end; ++g) {
-            ahead.fetch_some();
-            add_group(panel, x, starts, g, sums);
-        }
-    }
-
-    static LLAMERO_INLINE void zero(Floats (&sums)[tile_columns]) {
-        LLAMERO_UNROLL
-        for (int c = 0; c < tile_columns; ++c) sums[c] = zero_floats();
-    }
-
-    // From the scale of the 64 activations before `span` to its own.
-    static LLAMERO_INLINE void change_unit(const Int8Block* const (&x)[Rows], int span, Sums& sums) {
-        LLAMERO_UNROLL
-        for (int r = 0; r < Rows; ++r) {
-            LLAMERO_UNROLL
-            for (int c = 0; c < tile_columns; ++c) sums[r][c] = sums[r][c] * broadcast(&x[r]->ratio[span]);
-        }
     }
 
     // Rows `first` and following of the activations, block `block` of each.
@@ -161,23 +130,15 @@ struct Tile {
             x[r] = Int8Row::at(prepared, first + r, k) + block;
             for (uintptr_t line = 0; line < needed; line += 64)  // of the next tile
                 prefetch(x[r], Rows * Int8Row::bytes(k) + line);
-            if (wide<C>) zero(sums[r]);
-            else out.start(sums[r], first + r, Rows);
+            out.start(sums[r], first + r, Rows);
         }
         const Starts starts(x);
-        if (wide<C>) {
-            for (int span = 0; span < 4; ++span) {
-                if (span > 0) change_unit(x, span, sums);
-                add_groups(panel, x, starts, span * groups / 4, (span + 1) * groups / 4, sums, ahead);
-            }
-        } else {
-            add_groups(panel, x, starts, 0, groups, sums, ahead);
+        for (int g = 0; g < groups; ++g) {
+            ahead.fetch_some();
+            add_group(panel, x, starts, g, sums);
         }
         LLAMERO_UNROLL
-        for (int r = 0; r < Rows; ++r) {
-            if (wide<C>) out.add(sums[r], &x[r]->scale[7], first + r, Rows);
-            else out.put(sums[r], first + r);
-        }
+        for (int r = 0; r < Rows; ++r) out.put(sums[r], first + r);
     }
 };
 
