@@ -23,6 +23,7 @@ COMMANDS = {
     "plot": "draw and compare the curves of training runs",
     "bench": "measure how fast a model runs here, and how far from the machine's limits that is",
     "tokenize": "turn text files into token shards for training",
+    "mix": "show what a mixture of token shards comes to: proportions and epochs",
     "pull": "fetch a model by its name at a hub",
 }
 _EXAMPLES = """\
