@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from llamero.interfaces.completion import Completion, Stream
     from llamero.interfaces.llama import Llama
+    from llamero.training.pretraining import train
 
     __version__: str
 
@@ -30,6 +31,7 @@ _HOMES = {
     "Llama": "llamero.interfaces.llama",
     "Sampling": "llamero.engine.sampling",
     "Stream": "llamero.interfaces.completion",
+    "train": "llamero.training.pretraining",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "UnsupportedError",
     "WeightsError",
     "__version__",
+    "train",
 ]
 
 

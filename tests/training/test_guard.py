@@ -23,7 +23,7 @@ def test_calm_steps_pass():
 
 @pytest.mark.parametrize(
     ("loss", "norm", "word"),
-    [(3.5, 1.0, "loss 3.5 is"), (2.0, 30.0, "gradient norm 30 is"), (math.nan, 1.0, "nan"), (2.0, math.inf, "inf")],
+    [(3.5, 1.0, "loss 3.5 is"), (2.0, 30.0, "gradient norm 30 is 30"), (math.nan, 1.0, "nan"), (2.0, math.inf, "inf")],
 )
 def test_a_spike_is_named(loss, norm, word):
     guard = Guard(Limits())
@@ -52,8 +52,19 @@ def test_a_new_level_is_believed_in_the_end():
     assert reasons[-1] == ""
 
 
+def test_gradients_that_stay_large_are_believed_soon():
+    guard = Guard(Limits())
+    for step in calm(500):
+        guard.judge(*step)
+    reasons = [guard.judge(2.0, 20.0) for _ in range(100)]
+    assert all("gradient norm" in reason for reason in reasons[:3])
+    assert reasons[3] == ""
+    assert sum(map(bool, reasons)) <= 3 * 16  # of four steps one learns, until the median has moved
+    assert reasons[64:] == [""] * 36
+
+
 def test_without_limits_only_what_is_not_finite_is_skipped():
-    guard = Guard(Limits(spread=0))
+    guard = Guard(Limits(spread=0, surge=0))
     for step in calm(300):
         guard.judge(*step)
     assert guard.judge(1e6, 1e6) == ""
@@ -74,7 +85,7 @@ def test_its_state_is_all_it_knows():
         found.append(again.judge(*step))
         guard = again
     assert found == wanted
-    assert sum(map(bool, wanted)) == 3
+    assert [i for i, reason in enumerate(wanted) if reason] == [150, 151, 300]
 
 
 def test_broken_states_and_absurd_limits_are_refused():
@@ -82,6 +93,6 @@ def test_broken_states_and_absurd_limits_are_refused():
         Guard(Limits()).restore([[1.0], [2.0]])
     with pytest.raises(FormatError, match="memory"):
         Guard(Limits()).restore([[1.0], ["x"], [2.0]])
-    for wrong in ({"spread": -1.0}, {"spread": math.nan}, {"window": 7}, {"patience": 0}):
+    for wrong in ({"spread": -1.0}, {"spread": math.nan}, {"surge": -1.0}, {"window": 7}, {"patience": 0}):
         with pytest.raises(SettingError, match="guard"):
             Limits(**wrong)

@@ -92,10 +92,17 @@ def _check_same(out: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
         if then.get(key) != value:
             difference = f"with {key} {then.get(key)!r}, now {value!r} is asked for"
             if key == "texts":
-                before = {tuple(each) for each in then.get(key) or []}
-                odd = [each[0] for each in value if tuple(each) not in before]
-                difference = f"from other texts (new or changed: {', '.join(odd[:3]) or 'fewer, or in another order'})"
+                difference = f"from other texts ({_odd(then.get(key) or [], value)})"
             raise SettingError(f"{out} holds a set made {difference}; name another folder, or delete it")
+
+
+def _odd(then: list[list[Any]], now: list[list[Any]]) -> str:
+    """The first text that differs, with both its hashes."""
+    before = {name: digest for name, _, digest in then}
+    for name, _, digest in now:
+        if before.get(name) != digest:
+            return f"{name}: SHA-256 {digest}, then {before.get(name) or 'not there'}"
+    return "fewer, or in another order"
 
 
 def _write(job: Job, files: list[Path], plan: dict[str, Any], tell: Tell) -> None:

@@ -41,13 +41,21 @@ def export(
     Raises SettingError for a type in which GGUF has no whole models, FormatError where rows are not whole blocks,
     WeightsError for values that are not finite.
     """
-    if kind.name not in _FILE_TYPES:
-        raise SettingError(f"a model cannot be stored as {kind.name}; choose from {', '.join(_FILE_TYPES)}")
+    check_kind(kind, config)
     general = {"general.type": "model", "general.file_type": _FILE_TYPES[kind.name]}
     if kind.values > 1:
         general["general.quantization_version"] = _QUANTISATION_VERSION
     write_gguf(path, config_to_gguf(config) | general | dict(about), _stored(config, arrays, kind))
     return path
+
+
+def check_kind(kind: BlockType, config: Config) -> None:
+    """Refuse a type in which a model of this shape cannot be stored. Raises SettingError, FormatError."""
+    if kind.name not in _FILE_TYPES:
+        raise SettingError(f"a model cannot be stored as {kind.name}; choose from {', '.join(_FILE_TYPES)}")
+    for shape in config.shapes().values():
+        if len(shape) > 1:
+            kind.nbytes(shape)  # refuses rows that are not whole blocks
 
 
 def _stored(
@@ -57,7 +65,6 @@ def _stored(
         if len(tensor.info.shape) == 1 or kind is F32:
             yield tensor
         else:
-            kind.nbytes(tensor.info.shape)  # refuses rows that are not whole blocks before anything is written
             yield LazyTensor(replace(tensor.info, type=kind), partial(_encoded, tensor, kind))
 
 

@@ -47,7 +47,7 @@ def _parse(line: str) -> tuple[str, Recipe]:
     model = _TINY if blueprint == "-" else FAMILY[blueprint]
     own: dict[str, Any] = {}
     if name.startswith("llama-3"):
-        own["ramp"] = _LLAMA_3_RAMP
+        own |= {"ramp": _LLAMA_3_RAMP, "packing": "masked"}
     if name.startswith("llama-"):
         own["dtype"] = "bf16"
     # long contexts, and the slower rotations that serve them, are a later stage (Llama 3, section 3.4.2)

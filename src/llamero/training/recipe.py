@@ -13,7 +13,9 @@ from llamero.training.ramp import Ramp
 from llamero.training.schedule import Cosine, Plateau, Schedule, linear
 
 Curve = Literal["cosine", "wsd", "linear"]
-DType = Literal["f32", "bf16"]
+DType = Literal["auto", "f32", "bf16"]
+Packing = Literal["stream", "masked", "whole"]
+Export = Literal["F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q4_K", "Q5_0", "Q4_0"]
 Learner = Literal["bpe", "sentencepiece"]
 _MICRO_TOKENS: Final = 4096  # differentiated at once unless `micro` says otherwise
 
@@ -41,13 +43,20 @@ class Recipe:
     decay: Annotated[float, "weight decay of matrices"] = 0.1
     clip: Annotated[float, "largest norm of all gradients together"] = 1.0
     z_loss: Annotated[float, "weight of the squared logarithm of the softmax's sum (0: off)"] = 0.0
-    dtype: Annotated[DType, "arithmetic: f32, or bf16 over parameters kept in f32"] = "f32"
+    packing: Annotated[Packing, "rows of documents: cut from the stream, masked in it, or whole and masked"] = "stream"
+    dtype: Annotated[DType, "arithmetic: f32, bf16 over parameters kept in f32, or the faster one"] = "auto"
+    recompute: Annotated[int, "recompute one layer of so many for its gradients, to save memory (0: none)"] = 0
     micro: Annotated[int, "windows differentiated at once: memory and speed, not the result (4096 tokens' worth)"] = 0
     learner: Annotated[Learner, "how a vocabulary is learnt: bpe as Llama 3's, sentencepiece as LLaMA's"] = "bpe"
+    seed: Annotated[int, "of fresh parameters and of the order of the data"] = 0
     held_out: Annotated[float, "share of the text that is kept for validation"] = 0.01
     validate_every: Annotated[int, "steps between validations (0: only at the end)"] = 100
     sample_every: Annotated[int, "steps between samples (0: only at the end)"] = 0
-    spread: Annotated[float, "skip a step so many deviations above the last ones' median (0: only NaN)"] = 8.0
+    prompt: Annotated[str, "how samples begin (the begin token alone)"] = ""
+    save_every: Annotated[int, "steps between checkpoints (0: only at the end)"] = 200
+    export: Annotated[Export, "how the finished model's matrices are stored"] = "F16"
+    spread: Annotated[float, "skip a step whose loss is so many deviations above the last ones' (0: never)"] = 8.0
+    surge: Annotated[float, "skip a step whose gradients are so many times the last ones' (0: never)"] = 10.0
     patience: Annotated[int, "skipped steps in a row that end the run"] = 10
 
     def __post_init__(self) -> None:
@@ -65,7 +74,7 @@ class Recipe:
             raise SettingError(f"cooldown belongs to the schedule wsd, not to {self.schedule}")
         if not 0 <= self.held_out <= 0.5:
             raise SettingError(f"held_out is a share of the text from 0 to 0.5, got {self.held_out}")
-        for name in ("micro", "validate_every", "sample_every", "z_loss"):
+        for name in ("micro", "recompute", "save_every", "validate_every", "sample_every", "z_loss"):
             if getattr(self, name) < 0:
                 raise SettingError(f"{name} cannot be negative, got {getattr(self, name)}")
         self.rates(), self.constants(), self.limits(), self.batches()  # each refuses what is absurd
@@ -93,7 +102,7 @@ class Recipe:
 
     def limits(self) -> Limits:
         """What the guard lets pass."""
-        return Limits(spread=self.spread, patience=self.patience)
+        return Limits(spread=self.spread, surge=self.surge, patience=self.patience)
 
     def batches(self) -> Ramp:
         """How many tokens each step has."""

@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import NoReturn, Protocol, cast
 
@@ -24,6 +25,7 @@ COMMANDS = {
     "bench": "measure how fast a model runs here, and how far from the machine's limits that is",
     "tokenize": "turn text files into token shards for training",
     "mix": "show what a mixture of token shards comes to: proportions and epochs",
+    "train": "raise a model from text, or go on with a run that was stopped",
     "pull": "fetch a model by its name at a hub",
 }
 _EXAMPLES = """\
@@ -34,6 +36,7 @@ examples:
   llamero inspect model.gguf --context 8192
   llamero plan llama-3.1-8b --kind h100 --devices 64 --tokens 15e12
   llamero bench model.gguf --threads 8
+  llamero train tiny --text stories.txt --out runs/my
   llamero pull bartowski/Llama-3.2-1B-Instruct-GGUF
 
 `llamero COMMAND --help` says more about a command.
@@ -84,7 +87,9 @@ def _run(name: str, words: Sequence[str]) -> int:
     )
     command.configure(parser)
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
-    args = parser.parse_args(words)
+    args, unknown = parser.parse_known_args(words)
+    if unknown:
+        parser.error(_unknown(unknown, parser))
     try:
         code = command.run(args)
         sys.stdout.flush()
@@ -100,6 +105,16 @@ def _run(name: str, words: Sequence[str]) -> int:
         print(f"llamero {name}: {_explain(error)}", file=sys.stderr)
         return 1
     return code
+
+
+def _unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> str:
+    """What to say of words that are no option, with the nearest that is."""
+    flags = [
+        flag for flag in parser.format_usage().replace("[", " ").replace("]", " ").split() if flag.startswith("--")
+    ]
+    word = words[0].partition("=")[0]
+    near = f" ({nearest(word, flags)})" if word.startswith("--") and get_close_matches(word, flags, n=1) else ""
+    return f"unrecognized arguments: {' '.join(words)}{near}"
 
 
 def _explain(error: Exception) -> str:

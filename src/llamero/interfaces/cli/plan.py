@@ -116,8 +116,11 @@ def _task(args: argparse.Namespace) -> Task:
     tokens = args.tokens or (recipe.batches().before(recipe.steps) if recipe else _TOKENS * config.parameters)
     if not args.batch:
         batch = max(batch // context, 1) * context
-    dtype = args.dtype or (recipe.dtype if recipe else "f32" if args.kind == "cpu" else "bf16")
-    return Task(config, context, batch, tokens, dtype, args.optimizer or (recipe.optimizer if recipe else "adamw"))
+    usual: DType = "f32" if args.kind == "cpu" else "bf16"
+    dtype = recipe.dtype if recipe and recipe.dtype != "auto" else usual
+    return Task(
+        config, context, batch, tokens, args.dtype or dtype, args.optimizer or (recipe.optimizer if recipe else "adamw")
+    )
 
 
 def _hardware(args: argparse.Namespace) -> Hardware:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import TextIO
+from collections.abc import Mapping
+from typing import Any, TextIO
 
 from llamero.interfaces.completion import Completion
 
@@ -45,3 +46,16 @@ def figures(answer: Completion, context: int) -> str:
     elif answer.finish_reason is None:
         parts.append("stopped")
     return f"[{'; '.join([*parts, f'seed {answer.seed}'])}]"
+
+
+def table(values: Mapping[str, Any]) -> None:
+    """Values by name, in columns; those that are empty are left out."""
+    cells = [f"{name} {_text(value)}" for name, value in values.items() if value not in (None, "")]
+    width = max(map(len, cells)) + 2
+    columns = max(120 // width, 1)
+    for first in range(0, len(cells), columns):
+        write("".join(cell.ljust(width) for cell in cells[first : first + columns]).rstrip() + "\n")
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

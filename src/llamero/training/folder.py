@@ -1,0 +1,81 @@
+"""The folder of a run: what is where, and its settings in run.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llamero.errors import FormatError, ModelNotFound, SettingError
+from llamero.formats.gguf_write import write_gguf
+from llamero.formats.jsontext import read_object, write_object
+from llamero.model.config import Config, RopeScaling
+from llamero.tokenizer.load import load_tokenizer
+from llamero.tokenizer.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Folder:
+    """RUN/{run.json, log.jsonl, tokenizer.gguf, data/, checkpoints/, samples/, model.gguf}; nothing is made by looking.
+
+    Raises SettingError where a file has the folder's name.
+    """
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise SettingError(f"{self.path} is a file; a run needs a folder of its own")
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def data(self) -> Path:
+        return self.path / "data"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model.gguf"
+
+    def sample(self, step: int) -> Path:
+        return self.path / "samples" / f"step-{step:08}.txt"
+
+    def describe(self, values: Mapping[str, Any]) -> None:
+        """Write run.json. values["settings"]: all settings as they were resolved, those of the model among them."""
+        write_object(self.path / "run.json", values)
+
+    def settings(self) -> dict[str, Any]:
+        """The settings in run.json; none where there is no run yet. Raises FormatError."""
+        path = self.path / "run.json"
+        if not path.exists():
+            return {}
+        settings = read_object(path).get("settings")
+        if not isinstance(settings, dict):
+            raise FormatError(f"{path}: does not describe a run")
+        return settings
+
+    def config(self) -> Config:
+        """The blueprint in run.json. Raises ModelNotFound, FormatError."""
+        settings = self.settings()
+        try:
+            scaling = settings["rope_scaling"]
+            names = Config.__dataclass_fields__.keys() - {"rope_scaling"}
+            scaling = None if scaling is None else RopeScaling(**scaling)
+            return Config(**{name: settings[name] for name in names}, rope_scaling=scaling)
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"{self.path / 'run.json'}: does not describe a model: {error!r}") from error
+
+    def keep_tokenizer(self, tokenizer: Tokenizer) -> Tokenizer:
+        """Store the run's vocabulary, in a GGUF file without weights."""
+        write_gguf(self.path / "tokenizer.gguf", {"general.architecture": "llama"} | tokenizer.to_gguf(), [])
+        return tokenizer
+
+    def tokenizer(self) -> Tokenizer | None:
+        """The stored vocabulary; None where there is none yet."""
+        try:
+            return load_tokenizer(self.path / "tokenizer.gguf")
+        except ModelNotFound:
+            return None

@@ -1,0 +1,57 @@
+"""What happens beside the steps of a run: its journal, validation, samples, and the documents of skipped batches."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from llamero.formats.atomic import atomic_file
+from llamero.training.folder import Folder
+from llamero.training.journal import Journal
+from llamero.training.listener import Listener
+from llamero.training.loop import Report, Run
+from llamero.training.prepare import Prepared
+from llamero.training.pretrain import NextToken
+from llamero.training.samples import sample
+
+
+class Observer:
+    """Hears of every step after it was taken and before it is saved, so that a resumed run's journal has no gap."""
+
+    def __init__(
+        self, run: Run, objective: NextToken, prepared: Prepared, folder: Folder, journal: Journal, listener: Listener
+    ) -> None:
+        self.run, self.objective, self.prepared, self.folder = run, objective, prepared, folder
+        self.journal, self.listener = journal, listener
+
+    def __call__(self, report: Report) -> None:
+        values = asdict(report)
+        self.journal.write(values.pop("step"), **values)
+        self.listener.step(report)
+        if report.skipped:
+            documents = self.run.batches.documents(report.step - 1)
+            self._tell("skipped", report.step, reason=report.skipped, documents=documents)
+        recipe = self.prepared.recipe
+        if self._due(report.step, recipe.validate_every):
+            self._validate(report.step)
+        if self._due(report.step, recipe.sample_every):
+            self._sample(report.step)
+
+    def _due(self, step: int, every: int) -> bool:
+        return step == self.prepared.recipe.steps or (every > 0 and step % every == 0)
+
+    def _validate(self, step: int) -> None:
+        if self.prepared.held_out is not None:
+            loss = self.prepared.held_out.measure(self.objective, self.run.team)
+            self._tell("validation", step, loss=loss.nats, bits_per_byte=loss.bits, tokens=loss.tokens)
+
+    def _sample(self, step: int) -> None:
+        recipe = self.prepared.recipe
+        text = sample(self.objective.ops, self.objective.weights, self.prepared.tokenizer, recipe.prompt)
+        with atomic_file(self.folder.sample(step)) as file:
+            file.write(text.encode("utf-8", "replace"))
+        self._tell("sample", step, prompt=recipe.prompt, text=text)
+
+    def _tell(self, name: str, step: int, **values: Any) -> None:
+        self.journal.event(name, step, **values)
+        self.listener.event(name, step, values)

@@ -1,0 +1,137 @@
+"""From text to what a run learns from: a vocabulary, tokens, and tokens held out; made once in the run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from llamero.corpus.held_out import is_held_out
+from llamero.corpus.texts import documents, text_files
+from llamero.corpus.tokenize import HELD_OUT, Job, tokenize
+from llamero.errors import SettingError
+from llamero.formats.shards import MANIFEST, Shards
+from llamero.tokenizer.learn import learn
+from llamero.tokenizer.learn_sentencepiece import learn_sentencepiece
+from llamero.tokenizer.load import load_tokenizer
+from llamero.tokenizer.tokenizer import Tokenizer
+from llamero.training.batch import Source
+from llamero.training.batches import Batches
+from llamero.training.folder import Folder
+from llamero.training.listener import Listener
+from llamero.training.part import Part
+from llamero.training.recipe import Recipe
+from llamero.training.tokens import Stream
+from llamero.training.validation import HeldOut, byte_sizes
+
+_FEW = 100  # documents: of fewer, the end of all is held out instead of whole ones
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run learns from: text files or shards, and the tokenizer, or None to learn one from the text.
+
+    workers: processes that tokenize; more than one need a main module that can be imported again.
+    """
+
+    text: tuple[Path, ...] = ()
+    shards: tuple[Path, ...] = ()
+    tokenizer: Path | None = None
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if bool(self.text) == bool(self.shards):
+            raise SettingError("a run learns from text files or from shards: give one of the two, --text or --shards")
+        if self.shards and self.tokenizer is None:
+            raise SettingError("shards hold ids alone: give the tokenizer that they were written with, --tokenizer")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a run needs of its data."""
+
+    recipe: Recipe  # with the vocabulary's true size
+    tokenizer: Tokenizer
+    source: Source
+    held_out: HeldOut | None
+
+
+def prepare(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -> Prepared:
+    """Read, learn and tokenize, or take what an earlier start of the same run made.
+
+    Raises SettingError where the run's folder was made from other data or settings; ModelNotFound for a missing file.
+    """
+    tokenizer = _tokenizer(recipe, data, folder, listener)
+    recipe = replace(recipe, model=replace(recipe.model, vocab=tokenizer.vocab_size))
+    shards = _shards(recipe, data, folder, listener)
+    if shards.tokenizer != tokenizer.fingerprint():
+        raise SettingError(
+            f"{shards.folder} was written with another tokenizer ({shards.tokenizer}) than the one given "
+            f"({tokenizer.fingerprint()}); give that one, or write the shards again"
+        )
+    with listener.stage("checking shards", "bytes") as tell:
+        shards.verify(tell)
+    stream, kept_out = _split(shards, recipe.held_out)
+    context = recipe.model.context
+    source = Batches(stream, context=context, sequences=recipe.sequences, seed=recipe.seed, packing=recipe.packing)
+    sizes = byte_sizes(tokenizer, recipe.model.vocab)
+    held_out = HeldOut(kept_out, sizes, context=context, rows=recipe.at_once) if kept_out.tokens > 1 else None
+    return Prepared(recipe, tokenizer, source, held_out)
+
+
+def _split(shards: Shards, share: float) -> tuple[Stream, Stream]:
+    """What is learnt from and what is held out: documents set aside when the shards were written, or else the end."""
+    aside = shards.folder / HELD_OUT
+    if (aside / MANIFEST).exists():
+        return shards, Shards.open(aside)
+    cut = shards.tokens - int(shards.tokens * share)
+    return Part(shards, 0, cut), Part(shards, cut, shards.tokens)
+
+
+def _tokenizer(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -> Tokenizer:
+    """The one given, the one learnt before, or one learnt now; kept in the run's folder."""
+    own = folder.tokenizer()
+    if data.tokenizer is not None:
+        given = load_tokenizer(data.tokenizer)
+        if own is not None and own.fingerprint() != given.fingerprint():
+            raise SettingError(
+                f"{folder.path} holds a run with the tokenizer {own.fingerprint()}, and {given.fingerprint()} is asked "
+                "for now; give the same, or name another folder"
+            )
+        own = own or folder.keep_tokenizer(given)
+    if own is None:
+        text_files(data.text)  # refuses what is not there
+        listener.note(f"learning a vocabulary of {recipe.model.vocab} tokens")
+        learner = learn if recipe.learner == "bpe" else learn_sentencepiece
+        own = folder.keep_tokenizer(Tokenizer(learner(_texts(data, recipe.held_out), recipe.model.vocab)))
+    if data.tokenizer is None and own.vocab_size != recipe.model.vocab:
+        raise SettingError(
+            f"{folder.path} holds a run with a vocabulary of {own.vocab_size}, and {recipe.model.vocab} is asked for "
+            "now; ask for the same, or name another folder"
+        )
+    return own
+
+
+def _texts(data: Data, share: float) -> Iterator[str]:
+    for document in documents(text_files(data.text)):
+        if not is_held_out(document.text, share):
+            yield document.text
+
+
+def _shards(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -> Shards:
+    """The shards given, or the text as shards in the run's folder."""
+    if data.shards:
+        if len(data.shards) > 1:
+            raise SettingError(f"one folder of shards is read for now, got {len(data.shards)}")
+        return Shards.open(data.shards[0])
+    few = len(list(islice(documents(text_files(data.text)), _FEW))) < _FEW
+    job = Job(
+        texts=data.text,
+        tokenizer=folder.path / "tokenizer.gguf",
+        out=folder.data,
+        hold_out=0.0 if few else recipe.held_out,
+        workers=data.workers,
+    )
+    with listener.stage("tokenizing", "bytes") as bar:
+        return tokenize(job, lambda what, done, total: bar(done, total) if what == "tokenizing" else None)

@@ -1,0 +1,257 @@
+"""Tests of training/pretraining.py and what it is made of: a run from its text to a file that speaks, and refusals."""
+
+import json
+import math
+import os
+import random
+import signal
+
+import numpy as np
+import pytest
+
+import llamero
+from llamero.corpus.tokenize import Job, tokenize
+from llamero.errors import FormatError, ModelNotFound, SettingError
+from llamero.formats.shards import Shards
+from llamero.tokenizer.learn import learn
+from llamero.tokenizer.tokenizer import Tokenizer
+from llamero.training.folder import Folder
+from llamero.training.journal import read
+from llamero.training.listener import Listener
+
+SMALL = {
+    "dim": 32, "layers": 2, "heads": 2, "kv_heads": 1, "head_dim": 16, "ffn_dim": 48, "vocab": 300, "context": 32,
+    "batch": 128, "steps": 12, "save_every": 5, "validate_every": 6, "sample_every": 6,
+    "dtype": "f32",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    rng = random.Random(0)
+    words = ["llama", "hill", "sun", "grass", "friend", "happy", "walks", "sings", "finds", "under", "the", "a"]
+    told = [" ".join(rng.choices(words, k=30)).capitalize() + "." for _ in range(300)]
+    path = tmp_path_factory.mktemp("text") / "stories.txt"
+    path.write_text("\n<|endoftext|>\n".join(told))
+    return path
+
+
+class Heard(Listener):
+    def __init__(self, then=None):
+        self.reports, self.events, self.notes, self.begun, self.then = [], [], [], None, then
+
+    def begin(self, settings, step):
+        self.begun = (settings, step)
+
+    def step(self, report):
+        self.reports.append(report)
+        if self.then:
+            self.then(report)
+
+    def event(self, name, step, values):
+        self.events.append((name, step, values))
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def go(text, out, heard=None, **changes):
+    return llamero.train("tiny", text=text, out=out, threads=1, listener=heard, **(SMALL | changes))
+
+
+def curve(out):
+    return [(line["step"], line["loss"], line["norm"], line["rate"]) for line in read(out).steps]
+
+
+def test_a_run_from_its_text_to_a_model(text, tmp_path):
+    heard = Heard()
+    path = go(text, tmp_path / "my", heard)
+    assert path == tmp_path / "my" / "model.gguf"
+    assert [report.step for report in heard.reports] == list(range(1, 13))
+    assert [(name, step) for name, step, _ in heard.events] == [
+        (name, step) for step in (6, 12) for name in ("validation", "sample")
+    ]
+    log = read(tmp_path / "my")
+    assert [line["loss"] for line in log.steps] == [report.loss for report in heard.reports]
+    settings = json.loads((tmp_path / "my" / "run.json").read_text())
+    assert settings["preset"] == "tiny"
+    assert settings["settings"]["warmup"] == 1
+    with llamero.Llama(path) as llama:
+        assert llama.config.dim == 32
+        assert len(llama.generate("The llama", max_tokens=5, seed=1).ids) <= 5
+        ids = llama.tokenize("The happy llama sings.")
+        assert llama.detokenize(ids) == "The happy llama sings."
+
+
+def test_the_held_out_loss_is_that_of_the_finished_model(text, tmp_path):
+    heard = Heard()
+    path = go(text, tmp_path, heard, export="F32", held_out=0.2)
+    ((_, _, told),) = [event for event in heard.events if event[0] == "validation" and event[1] == 12]
+    held_out = Shards.open(tmp_path / "data" / "held-out")
+    ids = held_out.read(0, held_out.tokens).astype(np.int64)
+    nats, size = [], 0
+    with llamero.Llama(path) as llama:
+        for first in range(0, (len(ids) - 1) // 32 * 32, 32):
+            window = ids[first : first + 33]
+            logits = llama.logits(window[:-1].tolist()).astype(np.float64)
+            logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+            nats += (-logits[np.arange(32), window[1:]]).tolist()
+            size += len(llama.detokenize(window[1:].tolist()).encode())
+    assert told["tokens"] == len(nats) > 500
+    assert told["loss"] == pytest.approx(np.mean(nats), rel=1e-4)
+    assert told["bits_per_byte"] == pytest.approx(sum(nats) / math.log(2) / size, rel=1e-4)
+
+
+def test_samples_are_what_the_finished_model_writes(text, tmp_path):
+    heard = Heard()
+    path = go(text, tmp_path, heard, export="F32", prompt="The")
+    sampled = [values["text"] for name, step, values in heard.events if (name, step) == ("sample", 12)]
+    assert (tmp_path / "samples" / "step-00000012.txt").read_text() == sampled[0]
+    with llamero.Llama(path, cache="f32") as llama:
+        answer = llama.generate("The", max_tokens=64, temperature=0.8, top_p=0.95, seed=0)
+    assert sampled[0] == f"The{answer.text}"
+
+
+@pytest.fixture
+def ctrl_c():
+    """As in a terminal, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_saves_and_the_same_call_goes_on_exactly(text, tmp_path):
+    go(text, tmp_path / "straight")
+    for number, at in ((signal.SIGINT, 4), (signal.SIGTERM, 9)):
+        heard = Heard(lambda report, number=number, at=at: report.step == at and os.kill(os.getpid(), number))
+        assert go(text, tmp_path / "stopped", heard) is None
+        assert heard.reports[-1].step == at
+        assert any(f"stopped and saved after step {at}" in note for note in heard.notes)
+        assert not (tmp_path / "stopped" / "model.gguf").exists()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert go(text, tmp_path / "stopped") is not None
+    assert curve(tmp_path / "stopped") == curve(tmp_path / "straight")
+    assert [e["loss"] for e in read(tmp_path / "stopped").events if e["event"] == "validation"] == [
+        e["loss"] for e in read(tmp_path / "straight").events if e["event"] == "validation"
+    ]
+
+
+def test_until_stops_and_a_finished_run_is_only_written_again(text, tmp_path):
+    assert go(text, tmp_path, until=7) is None
+    assert len(curve(tmp_path)) == 7
+    path = go(text, tmp_path)
+    before = path.read_bytes()
+    heard = Heard()
+    assert go(text, tmp_path, heard) == path
+    assert heard.reports == []
+    assert path.read_bytes() == before
+
+
+def test_a_changed_horizon_is_refused_unless_allowed(text, tmp_path):
+    go(text, tmp_path, until=5)
+    with pytest.raises(SettingError, match=r"schedule\.steps 12, and 20"):
+        go(text, tmp_path, steps=20)
+    heard = Heard()
+    assert go(text, tmp_path, heard, steps=20, warmup=1, allow_change=["schedule.steps"]) is not None
+    assert heard.reports[0].step == 6
+    assert heard.reports[-1].step == 20
+
+
+def test_changed_text_is_refused(text, tmp_path):
+    mine = tmp_path / "mine.txt"
+    mine.write_text(text.read_text())
+    go(mine, tmp_path / "run", until=5)
+    mine.write_text(text.read_text() + "\nOne more line.")
+    with pytest.raises(SettingError, match=r"other texts.*mine\.txt: SHA-256 [0-9a-f]{64}, then [0-9a-f]{64}"):
+        go(mine, tmp_path / "run")
+    mine.write_text(text.read_text())
+    with pytest.raises(SettingError, match="hold_out"):
+        go(mine, tmp_path / "run", held_out=0.1)
+    with pytest.raises(SettingError, match="vocabulary of 300, and 310"):
+        go(mine, tmp_path / "run", vocab=310)
+
+
+def test_shards_with_their_tokenizer(text, tmp_path):
+    go(text, tmp_path / "first")
+    tokenizer = tmp_path / "first" / "tokenizer.gguf"
+    shards = tokenize(Job((text,), tokenizer, tmp_path / "shards"))
+    options = {name: value for name, value in SMALL.items() if name != "vocab"} | {"threads": 1, "until": 5}
+    given = {"shards": tmp_path / "shards", "tokenizer": tokenizer, "out": tmp_path / "run"}
+    llamero.train("tiny", **given, **options)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["settings"]["vocab"] == 300
+    assert [e["event"] for e in read(tmp_path / "run").events] == []
+
+    other = tmp_path / "other.txt"
+    other.write_text(text.read_text()[::-1])
+    changed = tokenize(Job((other,), tokenizer, tmp_path / "changed"))
+    assert changed.fingerprint != shards.fingerprint
+    with pytest.raises(SettingError, match=r"data '[0-9a-f]{64}.*', and '[0-9a-f]{64}.*'"):
+        llamero.train("tiny", **given | {"shards": tmp_path / "changed"}, **options)
+    with pytest.raises(SettingError, match="another tokenizer"):
+        llamero.train("tiny", **given | {"tokenizer": _other(tmp_path), "out": tmp_path / "third"}, **options)
+    with pytest.raises(SettingError, match="--tokenizer"):
+        llamero.train("tiny", shards=tmp_path / "shards", out=tmp_path / "fourth", **options)
+
+
+def _other(tmp_path):
+    folder = Folder(tmp_path / "tokenizer")
+    folder.keep_tokenizer(Tokenizer(learn(["a b c d e f g h"], 262)))
+    return folder.path / "tokenizer.gguf"
+
+
+def test_a_shard_with_an_id_beyond_the_vocabulary_is_refused(text, tmp_path):
+    go(text, tmp_path, until=5)
+    shard = tmp_path / "data" / "00000.shard"
+    raw = bytearray(shard.read_bytes())
+    raw[128:130] = (300).to_bytes(2, "little")
+    shard.write_bytes(raw)
+    with pytest.raises(FormatError, match=r"00000\.shard.*(300|hash)"):
+        go(text, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"stepz": 3}, SettingError, "did you mean 'steps'"),
+        ({"export": "Q8_0", "ffn_dim": 40}, FormatError, "40"),
+        ({"device": "nowhere"}, ValueError, "nowhere"),
+        ({"allow_change": ["lerning"]}, SettingError, "no setting of this run"),
+        ({"text": ()}, SettingError, "--text or --shards"),
+        ({"text": "nowhere.txt"}, ModelNotFound, "nowhere.txt"),
+        ({"tokenizer": "nowhere.json"}, ModelNotFound, "nowhere.json"),
+    ],
+)
+def test_contradictions_are_refused(text, tmp_path, changes, error, words):
+    options = {"text": text, "out": tmp_path / "run", "threads": 1} | SMALL | changes
+    if changes.get("device"):
+        error = llamero.DeviceError
+    with pytest.raises(error, match=words):
+        llamero.train("tiny", **options)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_file_where_the_folder_should_be_is_refused(text, tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(SettingError, match="is a file"):
+        go(text, tmp_path / "run")
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_skipped_batches_are_logged_with_their_documents(text, tmp_path):
+    heard = Heard()
+    go(text, tmp_path, heard, steps=80, rate=1e-7, spread=0.01, patience=1000, validate_every=0)
+    skipped = [values for name, _, values in heard.events if name == "skipped"]
+    assert skipped
+    assert all(values["documents"] and "deviations above" in values["reason"] for values in skipped)
+    assert sum(bool(line["skipped"]) for line in read(tmp_path).steps) == len(skipped)
+
+
+def test_a_text_of_one_document_has_its_end_held_out(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_text(" ".join(f"word{i % 50} follows number {i % 7}" for i in range(3000)))
+    heard = Heard()
+    go(path, tmp_path / "run", heard, held_out=0.1)
+    assert [step for name, step, _ in heard.events if name == "validation"] == [6, 12]
+    assert go(path, tmp_path / "none", heard2 := Heard(), held_out=0.0) is not None
+    assert not [name for name, _, _ in heard2.events if name == "validation"]
