@@ -105,3 +105,16 @@ def test_zst_needs_its_library(tmp_path, monkeypatch):
     monkeypatch.setattr("llamero.corpus.texts.import_module", lambda name: exec(f"import no_such_{name}"))
     with pytest.raises(SettingError, match="pip install zstandard"):
         texts(tmp_path / "a.txt.zst")
+
+
+def test_texts_without_end_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("llamero.corpus.texts._LONGEST", 1 << 16)
+    (tmp_path / "zeros.txt.gz").write_bytes(gzip.compress(bytes(1 << 24)))
+    with pytest.raises(FormatError, match=r"zeros\.txt\.gz, line 1: more than 65536 bytes"):
+        texts(tmp_path / "zeros.txt.gz")
+    (tmp_path / "whole.txt").write_text("a line\n" * 20000)
+    with pytest.raises(FormatError, match=r"is '---' what is between its documents"):
+        texts(tmp_path / "whole.txt", separator="---")
+    with pytest.raises(FormatError, match="not cut at all"):
+        texts(tmp_path / "whole.txt", separator=None)
+    assert len(texts(tmp_path / "whole.txt", separator="a line")) == 0

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -155,3 +158,40 @@ def test_held_out_documents_are_the_right_share_and_stay_so(texts):
     assert small < large
     assert len(large) / len(many) == pytest.approx(0.05, abs=0.01)
     assert not any(is_held_out(text, 0.0) for text in many)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_killed_process_goes_on(job, tmp_path):
+    """kill -9 at whatever the moment is, twice, then once to the end."""
+    tokenize(job)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(job=dataclasses.replace(job, out=tmp_path / "other")))
+    for shards in (3, 9):
+        with subprocess.Popen([sys.executable, str(program), "0.02"]) as process:
+            while len(list((tmp_path / "other").glob("0*.shard"))) < shards:
+                assert process.poll() is None
+                time.sleep(0.005)
+            process.kill()
+    left = {path.name for path in (tmp_path / "other").iterdir()}
+    assert "shards.json" not in left
+    subprocess.run([sys.executable, str(program), "0"], check=True)
+    assert contents(tmp_path / "other") == contents(job.out)
+
+
+PROGRAM = """
+import sys, time
+from pathlib import Path, PosixPath, WindowsPath
+from llamero.corpus import tokenize as module
+from llamero.corpus.tokenize import Job
+
+module._BATCH = 400
+encode = module.encoded
+
+def slowly(*args):
+    for each in encode(*args):
+        time.sleep(float(sys.argv[1]))
+        yield each
+
+module.encoded = slowly
+module.tokenize({job!r})
+"""

@@ -1,6 +1,8 @@
 """Tests of `llamero tokenize` and `llamero mix`: texts to shards, and what a mixture of them comes to."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,12 @@ def test_sizes_are_for_all_parts_or_none(tmp_path, capsys, texts):
     assert "for all or none" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["mix", "web:3B=1", "--tokens", "many"])
+
+
+def test_neither_needs_torch():
+    """Corpora are made on machines that train nothing."""
+    code = (
+        "import sys; import llamero.interfaces.cli.tokenize, llamero.interfaces.cli.mix; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

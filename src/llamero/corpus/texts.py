@@ -21,6 +21,7 @@ _LINES: Final = (".jsonl", ".ndjson")
 _TEXTS: Final = (".txt", ".text", ".md")
 _PACKED: Final = (".gz", ".xz", ".zst")
 _BUFFER: Final = 1 << 20
+_LONGEST: Final = 1 << 28  # bytes of a line, characters of a document; a packed file can hold a line without end
 
 Tell = Callable[[int], None]
 """Told how many bytes of the files on the disk have been read."""
@@ -56,7 +57,7 @@ def documents(
         with ExitStack() as stack:
             raw = stack.enter_context(_opened(path))
             lines = _decoded(path, stack.enter_context(_unpacked(path, raw)))
-            texts = _from_lines(path, lines, field) if _kind(path) in _LINES else _cut(lines, separator)
+            texts = _from_lines(path, lines, field) if _kind(path) in _LINES else _cut(path, lines, separator)
             for text in texts:
                 tell(before + raw.tell())
                 yield Document(text, str(path))
@@ -103,7 +104,10 @@ def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
     """The lines of a file with their ends. Raises FormatError for what is not UTF-8 or was cut while packed."""
     number = 0
     try:
-        for number, line in enumerate(file, 1):
+        while line := file.readline(_LONGEST):
+            number += 1
+            if len(line) == _LONGEST:
+                raise FormatError(f"{path}, line {number}: more than {_LONGEST} bytes: not a text for people")
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}, line {number}: not text in UTF-8: {error.reason} at byte {error.start}") from error
@@ -115,14 +119,19 @@ def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
         raise
 
 
-def _cut(lines: Iterator[str], separator: str | None) -> Iterator[str]:
+def _cut(path: Path, lines: Iterator[str], separator: str | None) -> Iterator[str]:
     part: list[str] = []
+    size = 0
     for line in lines:
         if separator is not None and line.strip() == separator:
             yield from _joined(part)
-            part = []
-        else:
-            part.append(line)
+            part, size = [], 0
+            continue
+        part.append(line)
+        size += len(line)
+        if size > _LONGEST:
+            cut = "it is not cut at all" if separator is None else f"is {separator!r} what is between its documents?"
+            raise FormatError(f"{path}: a document of more than {_LONGEST} characters; {cut}")
     yield from _joined(part)
 
 
