@@ -2,14 +2,19 @@
 
 import hashlib
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import llamero
+from llamero.corpus.tokenize import Job, tokenize
 from llamero.errors import ModelNotFound, SettingError
 from llamero.formats.shards_write import ShardWriter
 from llamero.training.batches import Batches
+from llamero.training.journal import read
 from llamero.training.mixture import Mixture, open_mix, parse_mix
+from llamero.training.pretraining import train
 from llamero.training.tokens import Tokens
 
 PROPORTIONS = {"wiki": Fraction(1, 10), "web": Fraction(7, 10), "code": Fraction(2, 10)}
@@ -97,8 +102,8 @@ def test_what_cannot_be_mixed_is_refused(tmp_path):
         Mixture(streams(), PROPORTIONS | {"web": Fraction(0)}, context=10, sequences=1)
     with pytest.raises(SettingError, match="above 0"):
         Mixture({}, {}, context=10, sequences=1)
-    with pytest.raises(SettingError, match="FOLDER=SHARE"):
-        parse_mix(["wiki"])
+    with pytest.raises(SettingError, match="no share"):
+        parse_mix(["wiki=much"])
     with pytest.raises(SettingError, match="called 'wiki'"):
         parse_mix(["a/wiki=1", "b/wiki=2"])
     with pytest.raises(ModelNotFound):
@@ -113,3 +118,40 @@ def test_what_cannot_be_mixed_is_refused(tmp_path):
     opened, shares = open_mix([f"{tmp_path}/a=2x"], None)
     assert opened["a"].tokens == 40
     assert shares[0].seen == 80
+
+
+def test_folders_without_shares_are_seen_equally_often(tmp_path):
+    for name, size in (("a", 400), ("b=1", 100)):
+        with ShardWriter(tmp_path / name, vocabulary=500, tokenizer=hashlib.sha256(b"").hexdigest()) as writer:
+            writer.add(np.arange(size))
+            writer.finish()
+    words = [f"{tmp_path}/a", f"{tmp_path}/b=1"]  # a folder's own name may hold the sign
+    _, shares = open_mix(words, 1000)
+    assert [(share.name, share.epochs, share.proportion) for share in shares] == [
+        ("a", 2, Fraction(4, 5)),
+        ("b=1", 2, Fraction(1, 5)),
+    ]
+    with pytest.raises(SettingError, match="'b=1' has no share"):
+        open_mix([f"{tmp_path}/a=1", f"{tmp_path}/b=1"], 1000)
+
+
+def test_a_run_learns_from_a_mixture_and_goes_on_exactly(tmp_path):
+    """From texts to a model through `llamero.train`, stopped once on the way."""
+    tokenizer = Path(llamero.__file__).parent / "embedded" / "llama-stories.gguf"
+    for name, word in (("a", "llama"), ("b", "dog")):
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(f"The {word} sang {n} songs." * 5 for n in range(60)))
+        tokenize(Job((tmp_path / f"{name}.txt",), tokenizer, tmp_path / name, separator="", hold_out=0.2))
+    options = {
+        "dim": 32, "layers": 1, "heads": 2, "kv_heads": 1, "head_dim": 16, "ffn_dim": 32, "context": 32, "batch": 128,
+        "steps": 10, "save_every": 5, "validate_every": 5, "dtype": "f32", "packing": "masked", "threads": 1,
+    }  # fmt: skip
+    words = [f"{tmp_path}/a=0.75", f"{tmp_path}/b=0.25"]
+    for out in ("straight", "stopped"):
+        for until in (4, None) if out == "stopped" else (None,):
+            train("tiny", shards=words, tokenizer=tokenizer, out=tmp_path / out, until=until, **options)
+    straight, stopped = (read(tmp_path / out) for out in ("straight", "stopped"))
+    assert [line["loss"] for line in straight.steps] == [line["loss"] for line in stopped.steps]
+    assert len(straight.steps) == 10
+    assert any(event["event"] == "validation" for event in straight.events)
+    with pytest.raises(SettingError, match=r"mix\.a '3/4', and '1/2'"):
+        train("tiny", shards=[words[0], f"{tmp_path}/b=0.75"], tokenizer=tokenizer, out=tmp_path / "stopped", **options)

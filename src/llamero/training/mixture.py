@@ -80,28 +80,27 @@ class Mixture:
         return self.turns.at(np.arange(step * self.sequences, (step + 1) * self.sequences))
 
 
-def parse_mix(words: Sequence[str]) -> tuple[dict[str, Path], dict[str, Wish]]:
-    """Folders and wishes by name from "FOLDER=0.67" or "FOLDER=2.45x"; the name is the folder's own.
+def parse_mix(words: Sequence[str]) -> tuple[dict[str, Path], dict[str, Wish | None]]:
+    """Folders and wishes by name from "FOLDER=0.67", "FOLDER=2.45x" or "FOLDER" alone; the name is the folder's own.
 
     Raises SettingError for a word that is not so, or two folders of one name.
     """
     folders: dict[str, Path] = {}
-    wishes: dict[str, Wish] = {}
+    wishes: dict[str, Wish | None] = {}
     for word in words:
-        path, equals, wish = word.rpartition("=")
-        name = Path(path).resolve().name
-        if not equals or not path:
-            raise SettingError(f"{word!r} is not FOLDER=SHARE, such as shards/wiki=0.045 or shards/wiki=2.45x")
+        path, equals, wish = (word, "", "") if Path(word).is_dir() else word.rpartition("=")
+        name = Path(path or word).resolve().name
         if name in folders:
             raise SettingError(f"two parts of the mixture are called {name!r}; rename one of the folders")
-        folders[name], wishes[name] = Path(path), Wish.parse(wish)
+        folders[name], wishes[name] = Path(path or word), Wish.parse(wish) if equals else None
     return folders, wishes
 
 
 def open_mix(words: Sequence[str], total: int | None) -> tuple[dict[str, Shards], list[Share]]:
     """The shards of a mixture as `parse_mix` reads it, and its shares. total: tokens seen in all.
 
-    Raises SettingError, ModelNotFound or FormatError; also where the parts were written with different tokenizers.
+    Folders without a share are seen equally often; where some have one, all must. Raises SettingError, ModelNotFound
+    or FormatError; also where the parts were written with different tokenizers.
     """
     folders, wishes = parse_mix(words)
     streams = {name: Shards.open(folder) for name, folder in folders.items()}
@@ -109,4 +108,7 @@ def open_mix(words: Sequence[str], total: int | None) -> tuple[dict[str, Shards]
     for stream in streams.values():
         if first is not None and (stream.tokenizer, stream.vocabulary) != (first.tokenizer, first.vocabulary):
             raise SettingError(f"{stream.folder} and {first.folder} were written with different tokenizers")
-    return streams, solve({name: stream.tokens for name, stream in streams.items()}, wishes, total)
+    given = {name: wish for name, wish in wishes.items() if wish is not None}
+    if not given:
+        given = {name: Wish(Fraction(stream.tokens)) for name, stream in streams.items()}
+    return streams, solve({name: stream.tokens for name, stream in streams.items()}, given, total)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from llamero.tokenizer.tokenizer import Tokenizer
 from llamero.training.batch import Source
 from llamero.training.batches import Batches
 from llamero.training.folder import Folder
+from llamero.training.joined import Joined
 from llamero.training.listener import Listener
+from llamero.training.mixture import Mixture, open_mix
 from llamero.training.part import Part
 from llamero.training.recipe import Recipe
 from llamero.training.tokens import Stream
-from llamero.training.validation import HeldOut, byte_sizes
+from llamero.training.validation import MOST, HeldOut, byte_sizes
 
 _FEW = 100  # documents: of fewer, the end of all is held out instead of whole ones
 
@@ -32,6 +35,7 @@ _FEW = 100  # documents: of fewer, the end of all is held out instead of whole o
 class Data:
     """What a run learns from: text files or shards, and the tokenizer, or None to learn one from the text.
 
+    shards: folders, of a mixture each with its share, as `parse_mix` reads them.
     workers: processes that tokenize; more than one need a main module that can be imported again.
     """
 
@@ -64,20 +68,37 @@ def prepare(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -> P
     """
     tokenizer = _tokenizer(recipe, data, folder, listener)
     recipe = replace(recipe, model=replace(recipe.model, vocab=tokenizer.vocab_size))
-    shards = _shards(recipe, data, folder, listener)
-    if shards.tokenizer != tokenizer.fingerprint():
-        raise SettingError(
-            f"{shards.folder} was written with another tokenizer ({shards.tokenizer}) than the one given "
-            f"({tokenizer.fingerprint()}); give that one, or write the shards again"
-        )
-    with listener.stage("checking shards", "bytes") as tell:
-        shards.verify(tell)
-    stream, kept_out = _split(shards, recipe.held_out)
-    context = recipe.model.context
-    source = Batches(stream, context=context, sequences=recipe.sequences, seed=recipe.seed, packing=recipe.packing)
+    streams, proportions = _streams(recipe, data, folder, listener)
+    for shards in streams.values():
+        if shards.tokenizer != tokenizer.fingerprint():
+            raise SettingError(
+                f"{shards.folder} was written with another tokenizer ({shards.tokenizer}) than the one given "
+                f"({tokenizer.fingerprint()}); give that one, or write the shards again"
+            )
+        with listener.stage("checking shards", "bytes") as tell:
+            shards.verify(tell)
+    split = {name: _split(shards, recipe.held_out) for name, shards in streams.items()}
+    source = _source(recipe, {name: learnt for name, (learnt, _) in split.items()}, proportions)
+    return Prepared(recipe, tokenizer, source, _held_out(recipe, [kept for _, kept in split.values()], tokenizer))
+
+
+def _held_out(recipe: Recipe, kept: list[Stream], tokenizer: Tokenizer) -> HeldOut | None:
+    """What is measured, of which each part of a mixture has an equal share; None where nothing is held out."""
+    shares = [Part(stream, 0, min(stream.tokens, MOST // len(kept))) for stream in kept]
+    stream = Joined(shares)
+    if stream.tokens < 2:
+        return None
     sizes = byte_sizes(tokenizer, recipe.model.vocab)
-    held_out = HeldOut(kept_out, sizes, context=context, rows=recipe.at_once) if kept_out.tokens > 1 else None
-    return Prepared(recipe, tokenizer, source, held_out)
+    return HeldOut(stream, sizes, context=recipe.model.context, rows=recipe.at_once)
+
+
+def _source(recipe: Recipe, streams: Mapping[str, Stream], proportions: Mapping[str, Fraction]) -> Source:
+    """Batches of the one stream, or of a mixture."""
+    context, sequences, seed, packing = recipe.model.context, recipe.sequences, recipe.seed, recipe.packing
+    if len(streams) > 1:
+        return Mixture(streams, proportions, context=context, sequences=sequences, seed=seed, packing=packing)
+    (stream,) = streams.values()
+    return Batches(stream, context=context, sequences=sequences, seed=seed, packing=packing)
 
 
 def _split(shards: Shards, share: float) -> tuple[Stream, Stream]:
@@ -119,12 +140,19 @@ def _texts(data: Data, share: float) -> Iterator[str]:
             yield document.text
 
 
-def _shards(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -> Shards:
-    """The shards given, or the text as shards in the run's folder."""
-    if data.shards:
-        if len(data.shards) > 1:
-            raise SettingError(f"one folder of shards is read for now, got {len(data.shards)}")
-        return Shards.open(data.shards[0])
+def _streams(
+    recipe: Recipe, data: Data, folder: Folder, listener: Listener
+) -> tuple[dict[str, Shards], dict[str, Fraction]]:
+    """The shards by name and their proportions: those given, or the text as shards in the run's folder."""
+    if not data.shards:
+        return {"text": _tokenized(recipe, data, folder, listener)}, {"text": Fraction(1)}
+    streams, shares = open_mix([str(word) for word in data.shards], recipe.batches().before(recipe.steps))
+    for share in shares if len(shares) > 1 else ():
+        listener.note(f"{share.name}: {float(share.proportion):.2%} of all tokens, {float(share.epochs):.2f} epochs")
+    return streams, {share.name: share.proportion for share in shares}
+
+
+def _tokenized(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -> Shards:
     few = len(list(islice(documents(text_files(data.text)), _FEW))) < _FEW
     job = Job(
         texts=data.text,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from llamero.tokenizer.tokenizer import Tokenizer
 from llamero.training.batch import Batch
 from llamero.training.team import Team
 from llamero.training.tokens import Stream
+
+MOST: Final = 1 << 17  # tokens that are enough
 
 
 class Measured(Protocol):
@@ -48,7 +50,7 @@ class HeldOut:
         *,
         context: int,
         rows: int,
-        most: int = 1 << 17,
+        most: int = MOST,
     ) -> None:
         if stream.tokens < 2:
             raise SettingError(f"{stream.tokens} held-out tokens tell nothing; hold out more")

@@ -19,6 +19,7 @@ examples:
   llamero run -m runs/my/model.gguf "Once upon a time"
   llamero train 15m --text *.txt --out runs/15m --steps 5000 --batch 65536 --sample-every 500
   llamero train tiny --text a.txt --out runs/wide --dim 256 --heads 8 --kv-heads 4 --ffn-dim 768 --optimizer muon
+  llamero train 110m --shards stories/=0.8 books/=2x --tokenizer tokenizer.gguf --out runs/mix
   llamero train llama-2-7b --shards corpus/ --tokenizer tokenizer.model --out runs/7b --device cuda
   llamero train tiny --list                              the presets and their constants
 
@@ -34,7 +35,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("preset", metavar="PRESET", help=f"{', '.join(PRESETS)}")
     group = parser.add_argument_group("data and place")
     group.add_argument("--text", nargs="+", default=(), metavar="FILE", help="UTF-8 text files to learn from")
-    group.add_argument("--shards", nargs="+", default=(), metavar="DIR", help="or folders of token shards")
+    group.add_argument(
+        "--shards",
+        nargs="+",
+        default=(),
+        metavar="DIR[=SHARE]",
+        help="or folders of token shards, mixed as `llamero mix` shows",
+    )
     group.add_argument("--tokenizer", metavar="PATH", help="a tokenizer (one is learnt from the text)")
     group.add_argument("--out", metavar="DIR", help="the run's folder")
     group.add_argument("--until", type=int, metavar="N", help="stop after step N, to go on later")
