@@ -17,6 +17,18 @@ namespace nb = nanobind;
 using namespace nb::literals;
 
 void bind_tokenizer(nb::module_& m);
+void bind_training(nb::module_& m);
+
+// The level of that name, "" for the strongest that runs here.
+const llamero::Kernels& kernels_of(const std::string& level) {
+    const llamero::Kernels* best = nullptr;
+    for (const llamero::Kernels* const* k = llamero::levels(); *k; ++k) {
+        best = *k;
+        if (level == best->level) return *best;
+    }
+    if (level.empty()) return *best;
+    throw std::invalid_argument("level " + level + " does not run on this processor");
+}
 
 namespace {
 
@@ -68,16 +80,6 @@ private:
     bool held_ = false;
     std::vector<float> vector_;
 };
-
-const Kernels& kernels_of(const std::string& level) {
-    const Kernels* best = nullptr;
-    for (const Kernels* const* k = levels(); *k; ++k) {
-        best = *k;
-        if (level == best->level) return *best;
-    }
-    if (level.empty()) return *best;
-    throw std::invalid_argument("level " + level + " does not run on this processor");
-}
 
 std::vector<std::string> level_names() {
     std::vector<std::string> names;
@@ -289,4 +291,5 @@ NB_MODULE(_native, m) {
     bind_memory(m);
     bind_machine(m);
     bind_tokenizer(m);
+    bind_training(m);
 }

@@ -68,6 +68,45 @@ static inline int64_t kept_bytes(CacheKind kind, int64_t head_dim) {
     return kind == CacheKind::F32 ? 4 * head_dim : kind == CacheKind::F16 ? 2 * head_dim : head_dim / 32 * 34;
 }
 
+// The type of values that training works on. Sums, norms, softmax and what leads to them are floats in any case.
+enum class Value : int32_t { F32, BF16 };
+
+// One sequence, one key head and its query heads. Rows are tokens; a head's values lie at head * head_dim in its row.
+struct AttendWhole {
+    Value kind;
+    const void *q, *k, *v;  // at the first of the query heads, and at the key head
+    int64_t q_stride, k_stride;  // values from row to row, of v too
+    int64_t length, heads, head_dim;
+    void* out;        // as q; written forward
+    float* normaliser;  // log of the sum of e^score of head h and token i at h * normaliser_stride + i
+    int64_t normaliser_stride;
+    const void* gradient;  // of out, as q; read backward
+    void *dq, *dk, *dv;    // as q, k and v; written backward
+};
+
+// What a training step does beside its products, forward and backward. Rows of cols values each, one after another.
+struct Training {
+    // y = x * inverse * weight, inverse = 1 / sqrt(mean(x^2) + eps) of each row.
+    void (*norm)(Value kind, const void* x, const float* weight, void* y, float* inverse, int64_t rows, int64_t cols,
+                 float eps);
+    // dx, and dweight added to.
+    void (*norm_back)(Value kind, const void* x, const float* weight, const float* inverse, const void* dy, void* dx,
+                      float* dweight, int64_t rows, int64_t cols);
+    // As Rowwise.rope; `sign` -1 turns back.
+    void (*turn)(Value kind, const void* x, void* y, const float* table, float sign, int64_t rows, int64_t cols,
+                 int64_t head_dim);
+    void (*gate)(Value kind, const void* gate, const void* up, void* y, int64_t count);  // silu(gate) * up
+    void (*gate_back)(Value kind, const void* gate, const void* up, const void* dy, void* dgate, void* dup,
+                      int64_t count);
+    // losses = log sum e^logits - logits[target] of each row. With weights, logits become the gradient of the sum of
+    // weight * loss.
+    void (*cross_entropy)(Value kind, void* logits, const int64_t* targets, const float* weights, float* losses,
+                          int64_t rows, int64_t cols);
+    size_t (*scratch_bytes)(int64_t length, int64_t head_dim);  // for each of the following, 64-byte aligned
+    void (*attend)(const AttendWhole& task, void* scratch);     // causal
+    void (*attend_back)(const AttendWhole& task, void* scratch);
+};
+
 // Loops that only multiply or only read, to learn what a machine can do at most. The first three keep to registers and
 // return how many multiplications and additions they did: 0 where the processor has no such unit.
 struct Limits {
@@ -84,6 +123,7 @@ struct Kernels {
     Rowwise rowwise;
     Attention attention;
     Limits limits;
+    Training training;
 };
 
 // The levels that this processor and operating system can run, weakest first; ends with a null pointer.
@@ -100,6 +140,7 @@ Products products();    // products.cpp
 Rowwise rowwise();      // rowwise.cpp
 Attention attention();  // attention.cpp
 Limits limits();        // limits.cpp
+Training training();    // training.cpp
 }  // namespace LLAMERO_LEVEL
 }  // namespace llamero
 #endif

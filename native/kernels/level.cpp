@@ -8,7 +8,8 @@ namespace llamero {
 namespace LLAMERO_LEVEL {
 
 const Kernels& kernels() {
-    static const Kernels table{LLAMERO_STRING(LLAMERO_LEVEL), products(), rowwise(), attention(), limits()};
+    static const Kernels table{LLAMERO_STRING(LLAMERO_LEVEL), products(), rowwise(), attention(), limits(),
+                               training()};
     return table;
 }
 

@@ -116,3 +116,41 @@ class Encoder:
     def merges(self) -> NDArray[np.int32]: ...
     def split(self, text: bytes) -> list[bytes]: ...
     def __len__(self) -> int: ...
+
+class Trainer:
+    """What a training step does beside its products, on arrays of the caller's (any that speak DLPack)."""
+
+    def __init__(self, threads: int, level: str = "", fork: int = 0) -> None: ...
+    def norm(self, x: object, weight: object, y: object, inverse: object, eps: float, /) -> None: ...
+    def norm_back(
+        self, x: object, weight: object, inverse: object, dy: object, dx: object, dweight: object, /
+    ) -> None: ...
+    def turn(self, x: object, y: object, table: object, back: bool, /) -> None: ...
+    def gate(self, gate: object, up: object, y: object, /) -> None: ...
+    def gate_back(self, gate: object, up: object, dy: object, dgate: object, dup: object, /) -> None: ...
+    def cross_entropy(self, logits: object, targets: object, weights: object | None, losses: object) -> None: ...
+    def attend(
+        self,
+        q: object,
+        k: object,
+        v: object,
+        lengths: Sequence[int],
+        head_dim: int,
+        out: object,
+        normaliser: object,
+        /,
+    ) -> None: ...
+    def attend_back(
+        self,
+        q: object,
+        k: object,
+        v: object,
+        lengths: Sequence[int],
+        head_dim: int,
+        normaliser: object,
+        gradient: object,
+        dq: object,
+        dk: object,
+        dv: object,
+        /,
+    ) -> None: ...

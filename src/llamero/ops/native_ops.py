@@ -77,6 +77,15 @@ class NativeOps(_native.Machine):
         return x.numpy()
 
 
+def trainer(threads: int, level: str | None = None, *, fork: int = 0) -> _native.Trainer:
+    """What a training step does beside its products, on arrays of the caller's that speak DLPack, such as torch's.
+
+    fork: the address of the caller's own GOMP_parallel, so that its threads do the work; 0 for threads of its own.
+    Arrays are float32 or bfloat16, row after row; shapes that do not fit raise ValueError.
+    """
+    return _native.Trainer(threads, level or "", fork)
+
+
 def levels() -> list[str]:
     """The instruction-set levels that run here, weakest first."""
     return _native.levels()

@@ -1,8 +1,9 @@
 """The operations in torch: training with gradients, and inference on a GPU.
 
 Stored matrices are decoded to one floating type (`dtype`), in which activations run as well; a trainer's own weights
-may be wider and are cast where they are used. Norms, rotations
-and softmax run in float32. Without a store, spans of like length are attended as a batch.
+may be wider and are cast where they are used. Norms, rotations and softmax run in float32. Without a store, spans of
+like length are attended as a batch. On a CPU most of it is done by our own kernels (ops/torch_cpu.py); what is written
+out here is for GPUs, and what those kernels are tested against.
 """
 
 from __future__ import annotations
@@ -20,6 +21,18 @@ from llamero.errors import DeviceError, SettingError
 from llamero.formats.tensor import Tensor
 from llamero.ops.grouping import Groups
 from llamero.ops.protocol import Span, StoreShape
+from llamero.ops.torch_cpu import (
+    Attention,
+    CrossEntropy,
+    Products,
+    RmsNorm,
+    Rope,
+    SwiGlu,
+    one,
+    several,
+    takes,
+    trainer_here,
+)
 
 _KINDS = {"f32": torch.float32, "f16": torch.float16}
 
@@ -43,24 +56,28 @@ class TorchStep:
     places: TorchTensor | None  # where each token lies in the batches; None where they are one, without gaps
     cos: TorchTensor  # (tokens, 1, head_dim / 2) float32
     sin: TorchTensor  # (tokens, 1, head_dim / 2) float32
+    table: TorchTensor | None = (
+        None  # for our kernels: (tokens, 2 * head_dim), cos c0 c0 c1 c1 .., sin -s0 s0 -s1 s1 ..
+    )
 
 
 class TorchOps:
     """Ops over torch tensors on one device; a weight is a tensor of any floating type.
 
-    dtype: None is bfloat16 on a GPU, whose memory it halves, and float32 on a CPU. Raises DeviceError for a device that
-    is not here.
+    dtype: None is bfloat16 on a GPU, whose memory it halves, and float32 on a CPU. kernels: whether to use our own on a
+    CPU. Raises DeviceError for a device that is not here.
     """
 
     name = "torch"
 
-    def __init__(self, device: str = "cpu", dtype: torch.dtype | None = None) -> None:
+    def __init__(self, device: str = "cpu", dtype: torch.dtype | None = None, *, kernels: bool = True) -> None:
         try:
             self.device = torch.device(device)
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
             raise DeviceError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
         self.dtype = dtype or (torch.float32 if self.device.type == "cpu" else torch.bfloat16)
+        self._trainer = trainer_here() if kernels and self.device.type == "cpu" else None
 
     def weight(self, tensor: Tensor) -> TorchTensor:
         array = torch.from_numpy(tensor.decode())
@@ -75,23 +92,33 @@ class TorchOps:
 
     def begin(self, store: TorchStore | None, spans: Sequence[Span], inv_freq: NDArray[np.float64]) -> TorchStep:
         positions = np.concatenate([np.arange(span.start, span.start + span.length) for span in spans])
-        angles = torch.from_numpy(positions[:, None] * inv_freq).unsqueeze(1)  # (tokens, 1, head_dim / 2)
-        cos, sin = angles.cos().float().to(self.device), angles.sin().float().to(self.device)
+        known, index = np.unique(positions, return_inverse=True)  # sequences side by side share theirs
+        angles = torch.from_numpy(known[:, None] * inv_freq).unsqueeze(1)  # (positions, 1, head_dim / 2)
+        cos, sin = angles.cos().float(), angles.sin().float()
+        chosen = torch.from_numpy(index)
+        table = _table(cos, sin)[chosen] if store is None and self._trainer else None
+        cos, sin = cos[chosen].to(self.device), sin[chosen].to(self.device)
         groups = Groups.of([span.length for span in spans] if store is None else [])
         batched = len(groups.shapes) > 1 or groups.size > len(positions)
         places = torch.from_numpy(groups.places).to(self.device) if batched else None
-        return TorchStep(store, tuple(spans), groups.shapes, places, cos, sin)
+        return TorchStep(store, tuple(spans), groups.shapes, places, cos, sin, table)
 
     def embed(self, table: TorchTensor, ids: Sequence[int] | TorchTensor) -> TorchTensor:
         return functional.embedding(torch.as_tensor(ids, dtype=torch.long, device=self.device), table).to(self.dtype)
 
     def rms_norm(self, x: TorchTensor, weight: TorchTensor, eps: float) -> TorchTensor:
+        if self._trainer and takes(x) and takes(weight):
+            return one(RmsNorm, self._trainer, x, weight, eps)
         return functional.rms_norm(x.float(), (x.shape[1],), eps=eps).to(x.dtype) * weight.to(x.dtype)
 
     def matmul(self, x: TorchTensor, *weights: TorchTensor) -> tuple[TorchTensor, ...]:
+        if self._trainer and all(takes(each) for each in (x, *weights)):
+            return several(Products, x, *weights)
         return tuple(functional.linear(x, weight.to(x.dtype)) for weight in weights)
 
     def rope(self, x: TorchTensor, step: TorchStep) -> TorchTensor:
+        if self._trainer and step.table is not None and takes(x):
+            return one(Rope, self._trainer, x, step.table)
         pairs = x.float().view(x.shape[0], -1, step.cos.shape[2], 2)  # (tokens, heads, head_dim / 2, 2)
         a, b = pairs.unbind(-1)
         rotated = torch.stack([a * step.cos - b * step.sin, a * step.sin + b * step.cos], dim=-1)
@@ -99,6 +126,9 @@ class TorchOps:
 
     def attention(self, q: TorchTensor, k: TorchTensor, v: TorchTensor, step: TorchStep, layer: int) -> TorchTensor:
         head_dim = 2 * step.cos.shape[2]
+        if self._trainer and step.store is None and takes(q):
+            lengths = [span.length for span in step.spans]
+            return one(Attention, self._trainer, q, k, v, lengths, head_dim)
         q, k, v = (x.view(x.shape[0], -1, head_dim) for x in (q, k, v))  # (tokens, heads or kv_heads, head_dim)
         if step.store is None:
             return _attend_groups(q, k, v, step).reshape(q.shape[0], -1)
@@ -109,6 +139,8 @@ class TorchOps:
         return torch.cat(outputs).reshape(q.shape[0], -1)
 
     def swiglu(self, gate: TorchTensor, up: TorchTensor) -> TorchTensor:
+        if self._trainer and takes(gate) and takes(up):
+            return one(SwiGlu, self._trainer, gate, up)
         return functional.silu(gate) * up
 
     def add(self, x: TorchTensor, y: TorchTensor) -> TorchTensor:
@@ -117,9 +149,30 @@ class TorchOps:
     def take(self, x: TorchTensor, rows: Sequence[int]) -> TorchTensor:
         return x[torch.as_tensor(rows, dtype=torch.long, device=self.device)]
 
+    def cross_entropy(
+        self, logits: TorchTensor, targets: TorchTensor, weights: TorchTensor
+    ) -> tuple[TorchTensor, TorchTensor]:
+        """The sum of weights * losses, to be differentiated, and the losses (rows,) in nats, both float32.
+
+        logits (rows, vocab), which are used up; targets (rows,) int64; weights (rows,) float32. Raises ValueError for
+        a target beyond the vocabulary.
+        """
+        if self._trainer and takes(logits):
+            learn = logits.requires_grad and torch.is_grad_enabled()
+            loss, losses = several(CrossEntropy, self._trainer, logits, targets, weights, learn)
+            return loss, losses
+        losses = functional.cross_entropy(logits.float(), targets, reduction="none")
+        return losses @ weights, losses.detach()
+
     def numpy(self, x: TorchTensor) -> NDArray[np.float32]:
         array: NDArray[np.float32] = x.detach().float().cpu().numpy()
         return array
+
+
+def _table(cos: TorchTensor, sin: TorchTensor) -> TorchTensor:
+    """Rotations (positions, 1, head_dim / 2) as a row of factors for a pair's own values, then for swapped ones."""
+    own, swapped = torch.cat([cos, cos], dim=1), torch.cat([-sin, sin], dim=1)  # (positions, 2, head_dim / 2)
+    return torch.stack([own, swapped], dim=1).transpose(2, 3).flatten(1).contiguous()
 
 
 def _remember(

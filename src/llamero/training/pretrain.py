@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from llamero.errors import SettingError
@@ -42,9 +41,9 @@ class NextToken:
         pieces = [piece.detach().requires_grad_() for piece in torch.split(x, self.rows)]
         total = 0.0
         for piece, targets, counts in zip(pieces, *self._targets(batch), strict=True):
-            loss = self._loss(piece, targets, counts)
-            torch.autograd.backward(loss / divisor)
-            total += loss.item()
+            loss, losses = self._loss(piece, targets, counts / divisor)
+            torch.autograd.backward(loss)
+            total += _sum(losses, counts)
         torch.autograd.backward(x, torch.cat([piece.grad for piece in pieces if piece.grad is not None]))
         return total
 
@@ -52,7 +51,8 @@ class NextToken:
         """The sum of losses alone, without gradients."""
         with torch.no_grad():
             pieces = torch.split(self._hidden(batch), self.rows)
-            return sum(self._loss(*piece).item() for piece in zip(pieces, *self._targets(batch), strict=True))
+            parts = zip(pieces, *self._targets(batch), strict=True)
+            return sum(_sum(self._loss(*part)[1], part[2]) for part in parts)
 
     def _hidden(self, batch: Batch) -> Tensor:
         ids = batch.inputs.reshape(-1).tolist()
@@ -71,6 +71,11 @@ class NextToken:
         counts = torch.from_numpy(batch.counts.reshape(-1)).to(self.ops.device)
         return torch.split(targets, self.rows), torch.split(counts, self.rows)
 
-    def _loss(self, x: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
-        logits = head(self.ops, self.weights, x).float()  # (rows, vocab)
-        return functional.cross_entropy(logits, targets, reduction="none") @ counts
+    def _loss(self, x: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of weights * losses, and the losses."""
+        return self.ops.cross_entropy(head(self.ops, self.weights, x), targets, weights)
+
+
+def _sum(losses: Tensor, counts: Tensor) -> float:
+    """The sum of the losses that count, in float64: the same for every split."""
+    return (losses.double() @ counts.double()).item()
