@@ -7,6 +7,7 @@ once per weight or per step is written here. Knows nothing of files or models.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from llamero.errors import DeviceError, SettingError, WeightsError, nearest
 from llamero.formats.blocks import F32
 from llamero.formats.tensor import Tensor
 from llamero.ops.protocol import Span, StoreShape
+
+if TYPE_CHECKING:
+    from llamero._native import Trainer as Trainer
 
 KINDS = ("f32", "f16", "q8_0")
 _PLAIN = frozenset({"F64", "I8", "I16", "I32", "I64"})  # no kernels multiply these: a float copy is kept instead
@@ -77,7 +81,7 @@ class NativeOps(_native.Machine):
         return x.numpy()
 
 
-def trainer(threads: int, level: str | None = None, *, fork: int = 0) -> _native.Trainer:
+def trainer(threads: int, level: str | None = None, *, fork: int = 0) -> Trainer:
     """What a training step does beside its products, on arrays of the caller's that speak DLPack, such as torch's.
 
     fork: the address of the caller's own GOMP_parallel, so that its threads do the work; 0 for threads of its own.

@@ -17,7 +17,7 @@ from torch.autograd import Function
 from llamero.ops.native_ops import trainer
 
 if TYPE_CHECKING:
-    from llamero._native import Trainer
+    from llamero.ops.native_ops import Trainer
 
 
 def trainer_here() -> Trainer | None:
