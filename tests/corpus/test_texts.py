@@ -49,6 +49,13 @@ def test_separators(tmp_path):
     assert texts(path, separator="--") == ["a\n b\n\n  \nc<|endoftext|>", "d"]
 
 
+def test_a_text_without_separators_need_not_fit_memory(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("one\ntwo\nthree\n<|endoftext|>\nfour\nfive")
+    assert texts(path, longest=5) == ["one\ntwo", "three", "four", "five"]
+    assert texts(path, longest=100) == ["one\ntwo\nthree", "four\nfive"]
+
+
 def test_blank_documents_are_left_out(tmp_path):
     (tmp_path / "a.txt").write_text("<|endoftext|>\n \n<|endoftext|>\n\nx\n<|endoftext|>\n")
     (tmp_path / "b.jsonl").write_text('{"text": " "}\n{"text": ""}\n{"text": " y "}\n')

@@ -44,20 +44,27 @@ def text_files(paths: Iterable[Path]) -> list[Path]:
 
 
 def documents(
-    files: Sequence[Path], *, field: str = "text", separator: str | None = SEPARATOR, tell: Tell = lambda _: None
+    files: Sequence[Path],
+    *,
+    field: str = "text",
+    separator: str | None = SEPARATOR,
+    longest: int | None = None,
+    tell: Tell = lambda _: None,
 ) -> Iterator[Document]:
     """The documents of some files, one file after another; blank ones are left out.
 
     `.jsonl`: each line is an object whose `field` is the text. Any other file is text, cut where a line is the
     separator and nothing else ("" cuts at blank lines); None takes a file as one document. Both in UTF-8, and
-    compressed where the name ends in .gz, .xz or .zst. Raises FormatError naming file and line for anything else.
+    compressed where the name ends in .gz, .xz or .zst. longest: characters after which such a text is also cut, at
+    the next end of a line, for readers to whom a document's borders mean little.
+    Raises FormatError naming file and line for anything else.
     """
     before = 0
     for path in files:
         with ExitStack() as stack:
             raw = stack.enter_context(_opened(path))
             lines = _decoded(path, stack.enter_context(_unpacked(path, raw)))
-            texts = _from_lines(path, lines, field) if _kind(path) in _LINES else _cut(path, lines, separator)
+            texts = _from_lines(path, lines, field) if _kind(path) in _LINES else _cut(path, lines, separator, longest)
             for text in texts:
                 tell(before + raw.tell())
                 yield Document(text, str(path))
@@ -119,7 +126,7 @@ def _decoded(path: Path, file: BinaryIO) -> Iterator[str]:
         raise
 
 
-def _cut(path: Path, lines: Iterator[str], separator: str | None) -> Iterator[str]:
+def _cut(path: Path, lines: Iterator[str], separator: str | None, longest: int | None) -> Iterator[str]:
     part: list[str] = []
     size = 0
     for line in lines:
@@ -129,6 +136,9 @@ def _cut(path: Path, lines: Iterator[str], separator: str | None) -> Iterator[st
             continue
         part.append(line)
         size += len(line)
+        if longest is not None and size >= longest:
+            yield from _joined(part)
+            part, size = [], 0
         if size > _LONGEST:
             cut = "it is not cut at all" if separator is None else f"is {separator!r} what is between its documents?"
             raise FormatError(f"{path}: a document of more than {_LONGEST} characters; {cut}")

@@ -214,8 +214,11 @@ def _ancestors(found: list[tuple[Parent, Lineage | None]]) -> dict[str, Record]:
 
 
 def _own_command() -> list[str]:
-    words = sys.argv or [""]
-    return [Path(words[0]).name, *words[1:]]
+    """The words that started this process, as one would type them again."""
+    program, *words = sys.argv or [""]
+    if program.endswith(("llamero/__main__.py", "llamero/interfaces/cli/main.py")):
+        return ["llamero", *words]
+    return ["python", program, *words] if program.endswith(".py") else [Path(program).name, *words]
 
 
 def _now() -> str:

@@ -14,7 +14,7 @@ from llamero.formats.jsontext import write_object
 from llamero.tokenizer.tokenizer import Tokenizer
 
 JSON, CONFIG, MODEL, RANKS = "tokenizer.json", "tokenizer_config.json", "tokenizer.model", "tokenizer.tiktoken"
-_FILES: Final = (JSON, CONFIG, MODEL, RANKS)
+FILES: Final = (JSON, CONFIG, MODEL, RANKS)
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> list[Path]:
@@ -30,7 +30,7 @@ def save_tokenizer(tokenizer: Tokenizer, folder: Path) -> list[Path]:
     else:
         with suppress(TokenizerError):  # merges that ranks do not tell: tokenizer.json has them
             written.append(_write_bytes(folder / RANKS, tokenizer.to_tiktoken()))
-    for name in _FILES:
+    for name in FILES:
         if folder / name not in written:
             (folder / name).unlink(missing_ok=True)
     return written

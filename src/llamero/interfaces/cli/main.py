@@ -23,6 +23,8 @@ COMMANDS = {
     "plan": "say what a training run will need and take, before it is started",
     "plot": "draw and compare the curves of training runs",
     "bench": "measure how fast a model runs here, and how far from the machine's limits that is",
+    "lineage": "show where an artefact comes from, and write its model card",
+    "tokenizer": "learn a vocabulary from text, look at one, or write it in another form",
     "tokenize": "turn text files into token shards for training",
     "mix": "show what a mixture of token shards comes to: proportions and epochs",
     "train": "raise a model from text, or go on with a run that was stopped",
