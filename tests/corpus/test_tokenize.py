@@ -178,6 +178,16 @@ def test_a_killed_process_goes_on(job, tmp_path):
     assert contents(tmp_path / "other") == contents(job.out)
 
 
+def test_processes_that_ask_for_the_same_set_make_it_once(job, tmp_path):
+    """As the ranks of a run do."""
+    tokenize(job)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(job=dataclasses.replace(job, out=tmp_path / "other")))
+    ranks = [subprocess.Popen([sys.executable, str(program), "0.002"]) for _ in range(3)]
+    assert [rank.wait() for rank in ranks] == [0, 0, 0]
+    assert contents(tmp_path / "other") == contents(job.out)
+
+
 PROGRAM = """
 import sys, time
 from pathlib import Path, PosixPath, WindowsPath

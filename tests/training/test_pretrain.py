@@ -127,9 +127,10 @@ def test_bf16_is_close_and_keeps_wide_parameters(config, tokens):
     assert narrow == pytest.approx(objective(config, parameters).measure(batch), rel=5e-3)
 
 
+@pytest.mark.parametrize("kernels", [True, False])
 @pytest.mark.parametrize("lengths", [(5, 11, 16, 1, 15), (16, 16), (3,) * 5 + (1,), (1, 2, 3, 4, 6)])
-def test_packed_documents_learn_as_each_would_alone(config, lengths):
-    """Loss and every gradient, with targets across borders left out."""
+def test_packed_documents_learn_as_each_would_alone(config, lengths, kernels):
+    """Loss and every gradient, with targets across borders left out; by our kernels, and as on a GPU."""
     rng = np.random.default_rng(5)
     texts = [rng.integers(0, 97, length + 1) for length in lengths]
     inputs, targets = (np.concatenate([text[part] for text in texts]) for part in (slice(None, -1), slice(1, None)))
@@ -139,8 +140,9 @@ def test_packed_documents_learn_as_each_would_alone(config, lengths):
         inputs.reshape(shape), targets.reshape(shape), np.ones(inputs.shape, np.float32).reshape(shape), spans
     )
     together, apart = livelier(config), livelier(config)
-    loss = objective(config, together).accumulate(packed, 7)
-    losses = [objective(config, apart).accumulate(Batch.of(text[None]), 7) for text in texts]
+    one, other = (NextToken(TorchOps(kernels=kernels), weights(config, each)) for each in (together, apart))
+    loss = one.accumulate(packed, 7)
+    losses = [other.accumulate(Batch.of(text[None]), 7) for text in texts]
     assert loss == pytest.approx(sum(losses), rel=1e-6)
     for name in together:
         difference = (together[name].grad - apart[name].grad).norm()

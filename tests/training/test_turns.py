@@ -33,3 +33,10 @@ def test_a_row_alone_is_the_same_as_in_sequence():
 def test_seeds_differ_where_that_is_open():
     orders = {tuple(Turns([5, 5, 5], seed).at(np.arange(15))[0].tolist()) for seed in range(20)}
     assert len(orders) > 3
+
+
+def test_an_order_never_changes():
+    """Runs go on after years: the numbers are part of the format."""
+    parts, before = Turns([4, 2, 1], 5).at(np.arange(7, 21))
+    assert parts.tolist() == [0, 1, 0, 0, 1, 2, 0, 0, 1, 0, 0, 1, 2, 0]
+    assert before.tolist() == [4, 2, 5, 6, 3, 1, 7, 8, 4, 9, 10, 5, 2, 11]

@@ -16,6 +16,7 @@ from llamero.corpus.texts import SEPARATOR, documents, text_files
 from llamero.errors import SettingError
 from llamero.formats import lineage
 from llamero.formats.jsontext import read_object, write_object
+from llamero.formats.lock import alone
 from llamero.formats.shards import MANIFEST, Shards
 from llamero.formats.shards_write import SIZE, ShardWriter
 from llamero.tokenizer.load import load_tokenizer
@@ -65,11 +66,12 @@ def tokenize(job: Job, tell: Tell = lambda _what, _done, _total: None) -> Shards
     texts = [parent for parent in made_by.record.parents if parent.role == "text"]
     plan = {"texts": [[text.name, text.digest.bytes, text.digest.sha256] for text in texts], **settings}
     plan["tokenizer"] = load_tokenizer(job.tokenizer).fingerprint()
-    if not _begun(job.out, plan):
-        _write(job, files, plan, tell)
-        for folder in (job.out / HELD_OUT, job.out):
-            if (folder / MANIFEST).exists():
-                lineage.write(folder, made_by)
+    with alone(job.out):  # of several processes that ask for the same set one makes it
+        if not _begun(job.out, plan):
+            _write(job, files, plan, tell)
+            for folder in (job.out / HELD_OUT, job.out):
+                if (folder / MANIFEST).exists():
+                    lineage.write(folder, made_by)
     return Shards.open(job.out)
 
 
@@ -82,7 +84,6 @@ def _begun(out: Path, plan: dict[str, Any]) -> bool:
         return whole
     if (out / "00000.shard").exists():
         raise SettingError(f"{out} holds shards of which nobody noted what they are; delete it or name another folder")
-    out.mkdir(parents=True, exist_ok=True)
     write_object(out / _PLAN, plan)
     return False
 
