@@ -11,6 +11,7 @@ from llamero.errors import SettingError
 from llamero.formats.blocks import F32
 from llamero.formats.tensor import Tensor, TensorInfo
 from llamero.model.config_files import config_to_hf
+from llamero.model.llama import head, hidden
 from llamero.model.weights import file_name, reorder
 from llamero.ops.protocol import Span
 from llamero.ops.torch_ops import TorchOps
@@ -171,6 +172,21 @@ def test_recomputed_layers_keep_only_their_inputs(config, tokens):
         return sum(sizes.values())
 
     assert kept_bytes(1) < kept_bytes(2) < kept_bytes(0)
+
+
+def test_z_loss_is_learnt_from_and_not_told(config, tokens):
+    batch = Batches(tokens, context=16, sequences=3).at(0)
+    plain, other = livelier(config), livelier(config)
+    loss = objective(config, plain).accumulate(batch, 48)
+    learnt = objective(config, other, z_loss=0.1)
+    assert learnt.accumulate(batch, 48) == pytest.approx(loss, rel=1e-6)
+    assert learnt.measure(batch) == pytest.approx(loss, rel=1e-6)
+    x = hidden(TorchOps(), weights(config, other), None, batch.inputs.reshape(-1).tolist(), batch.spans)
+    logits = head(TorchOps(), weights(config, other), x)
+    z = 0.1 * logits.logsumexp(dim=1).square().sum() / 48
+    wanted = torch.autograd.grad(z, list(other.values()))
+    for (name, value), extra in zip(other.items(), wanted, strict=True):
+        assert (value.grad - plain[name].grad - extra).norm() < 1e-5 * value.grad.norm() + 1e-9, name
 
 
 def test_impossible_settings_are_refused(config):

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 
 import numpy as np
@@ -137,6 +138,26 @@ def test_ctrl_c_saves_and_the_same_call_goes_on_exactly(text, tmp_path):
     ]
 
 
+def test_a_ramp_is_gone_through_and_gone_on_with(text, tmp_path):
+    ramp = {"ramp": "0:32@16,100:64@32,250:128"}
+    go(text, tmp_path / "straight", **ramp)
+    assert [line["tokens"] for line in read(tmp_path / "straight").steps] == [32] * 4 + [64] * 2 + [128] * 6
+    go(text, tmp_path / "stopped", **ramp, until=5)
+    go(text, tmp_path / "stopped", **ramp)
+    assert curve(tmp_path / "stopped") == curve(tmp_path / "straight")
+    with pytest.raises(SettingError, match="ramp"):
+        go(text, tmp_path / "stopped", ramp="0:64@32,250:128")
+
+
+def test_z_loss_and_recompute_reach_the_objective(text, tmp_path):
+    go(text, tmp_path / "plain", until=3)
+    go(text, tmp_path / "again", until=3, recompute=1)
+    assert curve(tmp_path / "again") == curve(tmp_path / "plain")
+    go(text, tmp_path / "z", until=3, z_loss=0.01)
+    assert curve(tmp_path / "z")[0][1] == pytest.approx(curve(tmp_path / "plain")[0][1], rel=1e-5)
+    assert abs(curve(tmp_path / "z")[2][1] - curve(tmp_path / "plain")[2][1]) > 1e-4
+
+
 def test_until_stops_and_a_finished_run_is_only_written_again(text, tmp_path):
     assert go(text, tmp_path, until=7) is None
     assert len(curve(tmp_path)) == 7
@@ -186,8 +207,15 @@ def test_shards_with_their_tokenizer(text, tmp_path):
     other.write_text(text.read_text()[::-1])
     changed = tokenize(Job((other,), tokenizer, tmp_path / "changed"))
     assert changed.fingerprint != shards.fingerprint
+    shutil.rmtree(tmp_path / "shards")
+    (tmp_path / "changed").rename(tmp_path / "shards")
     with pytest.raises(SettingError, match=r"data '[0-9a-f]{64}.*', and '[0-9a-f]{64}.*'"):
-        llamero.train("tiny", **given | {"shards": tmp_path / "changed"}, **options)
+        llamero.train("tiny", **given, **options)
+    tokenize(Job((text,), tokenizer, tmp_path / "more"))
+    mixed = [f"{tmp_path / 'shards'}=0.25", f"{tmp_path / 'more'}=0.75"]
+    llamero.train("tiny", **given | {"shards": mixed, "out": tmp_path / "mixed"}, **options)
+    data = json.loads((tmp_path / "mixed" / "run.json").read_text())["data"]
+    assert (data["mix.shards"], data["mix.more"]) == ("1/4", "3/4")
     with pytest.raises(SettingError, match="another tokenizer"):
         llamero.train("tiny", **given | {"tokenizer": _other(tmp_path), "out": tmp_path / "third"}, **options)
     with pytest.raises(SettingError, match="--tokenizer"):

@@ -6,7 +6,6 @@ import pytest
 
 from llamero.errors import SettingError
 from llamero.training.presets import PRESETS, preset
-from llamero.training.ramp import Ramp, Stage
 from llamero.training.recipe import settings
 
 
@@ -109,13 +108,3 @@ def test_contradictions_are_refused(wrong, words):
 def test_an_unknown_preset_is_refused_with_the_nearest():
     with pytest.raises(SettingError, match="did you mean 'llama-2-7b'"):
         preset("lama-2-7b")
-
-
-def test_a_ramp_counts_every_token_once():
-    ramp = Ramp.parse("0:256@128,1000:512,3K:1024", 1024, 256)
-    assert ramp.stages == (Stage(0, 0, 256, 128), Stage(4, 1024, 512, 256), Stage(8, 3072, 1024, 256))
-    total = 0
-    for step in range(20):
-        assert ramp.before(step) == total
-        total += ramp.at(step).batch
-    assert ramp.unit == 256

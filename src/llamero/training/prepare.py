@@ -24,6 +24,7 @@ from llamero.training.joined import Joined
 from llamero.training.listener import Listener
 from llamero.training.mixture import Mixture, open_mix
 from llamero.training.part import Part
+from llamero.training.ramp import Ramped
 from llamero.training.recipe import Recipe
 from llamero.training.tokens import Stream
 from llamero.training.validation import MOST, HeldOut, byte_sizes
@@ -93,12 +94,15 @@ def _held_out(recipe: Recipe, kept: list[Stream], tokenizer: Tokenizer) -> HeldO
 
 
 def _source(recipe: Recipe, streams: Mapping[str, Stream], proportions: Mapping[str, Fraction]) -> Source:
-    """Batches of the one stream, or of a mixture."""
-    context, sequences, seed, packing = recipe.model.context, recipe.sequences, recipe.seed, recipe.packing
+    """Batches of the one stream or of a mixture, growing where the recipe has a ramp."""
+    ramp, context, seed, packing = recipe.batches(), recipe.model.context, recipe.seed, recipe.packing
+    sequences = ramp.unit // context
     if len(streams) > 1:
-        return Mixture(streams, proportions, context=context, sequences=sequences, seed=seed, packing=packing)
-    (stream,) = streams.values()
-    return Batches(stream, context=context, sequences=sequences, seed=seed, packing=packing)
+        source: Source = Mixture(streams, proportions, context=context, sequences=sequences, seed=seed, packing=packing)
+    else:
+        (stream,) = streams.values()
+        source = Batches(stream, context=context, sequences=sequences, seed=seed, packing=packing)
+    return Ramped(source, ramp) if len(ramp.stages) > 1 else source
 
 
 def _split(shards: Shards, share: float) -> tuple[Stream, Stream]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from llamero.errors import SettingError
@@ -25,13 +26,19 @@ class NextToken:
     whole batch: they would be the largest arrays of a step by far.
 
     recompute: of every so many layers, one keeps only its input and is computed again when gradients reach it: 0, none;
-    1, every layer, which takes the least memory and a third more arithmetic; 2, every second. Raises SettingError.
+    1, every layer, which takes the least memory and a third more arithmetic; 2, every second. z_loss: weight of the
+    squared logarithm of the softmax's sum, which keeps logits near zero (Chowdhery et al. 2022, section 5); it is not
+    part of the loss that is told. Raises SettingError.
     """
 
-    def __init__(self, ops: TorchOps, weights: Weights[Tensor], rows: int = 1024, recompute: int = 0) -> None:
-        if rows < 1 or recompute < 0:
-            raise SettingError(f"rows ({rows}) must be positive, recompute ({recompute}) not negative")
-        self.ops, self.weights, self.rows, self.recompute = ops, weights, rows, recompute
+    def __init__(
+        self, ops: TorchOps, weights: Weights[Tensor], rows: int = 1024, recompute: int = 0, z_loss: float = 0.0
+    ) -> None:
+        if rows < 1 or recompute < 0 or z_loss < 0:
+            raise SettingError(
+                f"rows ({rows}) must be positive, recompute ({recompute}), z_loss ({z_loss}) not negative"
+            )
+        self.ops, self.weights, self.rows, self.recompute, self.z_loss = ops, weights, rows, recompute, z_loss
         if ops.device.type == "cpu":
             keep_freed_memory()
 
@@ -72,8 +79,13 @@ class NextToken:
         return torch.split(targets, self.rows), torch.split(counts, self.rows)
 
     def _loss(self, x: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum of weights * losses, and the losses."""
-        return self.ops.cross_entropy(head(self.ops, self.weights, x), targets, weights)
+        """What is differentiated, the sum of weights * (losses and z-loss), and the losses."""
+        logits = head(self.ops, self.weights, x)  # (rows, vocab)
+        if not self.z_loss:
+            return self.ops.cross_entropy(logits, targets, weights)
+        logits = logits.float()
+        losses = functional.cross_entropy(logits, targets, reduction="none")
+        return (losses + self.z_loss * logits.logsumexp(dim=1).square()) @ weights, losses.detach()
 
 
 def _sum(losses: Tensor, counts: Tensor) -> float:

@@ -45,8 +45,9 @@ def train(
 ) -> Path | None:
     """Raise a Llama after the preset `name` (see `PRESETS`), with other values for some of its settings.
 
-    text: files to learn from; or shards: a folder of them, with their tokenizer. out: the run's folder; the same call
-    goes on with a run that was stopped. workers: processes that tokenize. until: stop after so many steps.
+    text: files to learn from; or shards: a folder of them, or several as FOLDER=SHARE, with their tokenizer. out: the
+    run's folder; the same call goes on with a run that was stopped. workers: processes that tokenize. until: stop after
+    so many steps.
     allow_change: settings that a run that goes on may change. See `pretrain`, which this calls.
     """
     data = Data(_paths(text), _paths(shards), None if tokenizer is None else Path(tokenizer), workers)
@@ -86,7 +87,7 @@ def pretrain(
     prepared = prepare(recipe, data, folder, listener)
     recipe = prepared.recipe
     parameters = fresh(recipe.model, recipe.seed, device)
-    objective = NextToken(ops, weights(recipe.model, parameters), recompute=recipe.recompute)
+    objective = NextToken(ops, weights(recipe.model, parameters), recompute=recipe.recompute, z_loss=recipe.z_loss)
     run = Run(parameters, objective, prepared.source, _settings(recipe), folder.path, allow_change)
     described = {"preset": name, "settings": recipe.flat(), "data": prepared.source.origin}
     folder.describe(described)
@@ -120,7 +121,7 @@ def _settings(recipe: Recipe) -> Settings:
         limits=recipe.limits(),
         micro=recipe.at_once,
         save_every=recipe.save_every,
-        also={"dtype": recipe.dtype, "z_loss": recipe.z_loss, "ramp": recipe.ramp} | model,
+        also={"dtype": recipe.dtype, "z_loss": recipe.z_loss} | model,
     )
 
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
 
 from llamero.errors import SettingError
+from llamero.ops.protocol import Span
+from llamero.training.batch import Batch, Source
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 
@@ -61,6 +67,53 @@ class Ramp:
         """Tokens of all steps before this one."""
         stage = self.at(step)
         return stage.tokens + (step - stage.step) * stage.batch
+
+
+class Ramped:
+    """A `Source` whose batches grow: each takes the next units of a source of `ramp.unit` tokens, none of them twice.
+
+    Where a stage's context is shorter, rows are cut into several; a document cut so begins anew.
+    """
+
+    def __init__(self, units: Source, ramp: Ramp) -> None:
+        if units.context * units.sequences != ramp.unit:
+            raise SettingError(f"a ramp of units of {ramp.unit} tokens needs a source of as many a step")
+        last = ramp.stages[-1]
+        self.context, self.sequences = last.context, last.batch // last.context
+        self._units, self._ramp = units, ramp
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What decides every batch."""
+        stages = ",".join(f"{stage.step}:{stage.batch}@{stage.context}" for stage in self._ramp.stages)
+        return self._units.origin | {"sequences": self.sequences, "ramp": stages}
+
+    def at(self, step: int) -> Batch:
+        """The batch of a step, whatever was asked before."""
+        parts = [self._units.at(number) for number in self._numbers(step)]
+        context = self._ramp.at(step).context
+        return Batch(
+            inputs=np.concatenate([part.inputs for part in parts]).reshape(-1, context),
+            targets=np.concatenate([part.targets for part in parts]).reshape(-1, context),
+            counts=np.concatenate([part.counts for part in parts]).reshape(-1, context),
+            spans=_cut(tuple(span for part in parts for span in part.spans), context),
+        )
+
+    def documents(self, step: int) -> list[str]:
+        """Which documents the step's batch holds."""
+        named = [name for number in self._numbers(step) for name in self._units.documents(number)]
+        return list(dict.fromkeys(named))
+
+    def _numbers(self, step: int) -> range:
+        first = self._ramp.before(step) // self._ramp.unit
+        return range(first, first + self._ramp.at(step).batch // self._ramp.unit)
+
+
+def _cut(spans: tuple[Span, ...], context: int) -> tuple[Span, ...]:
+    """Spans that end where rows of `context` do."""
+    ends = set(accumulate(span.length for span in spans))
+    borders = sorted(ends | set(range(0, max(ends), context)) - {0})
+    return tuple(Span(0, end - begin) for begin, end in zip([0, *borders], borders, strict=False))
 
 
 def _stage(part: str, context: int) -> tuple[int, int, int]:
