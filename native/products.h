@@ -21,9 +21,11 @@ struct Matrix {
     const uint8_t* data;
 };
 
-// How activations are prepared once before they meet weights; each weight type wants one form.
-enum class Form : int32_t { Float, BFloat, Int8, Wide, Fixed, Spread, FloatSpread, BFloatSpread };
-constexpr int forms = 8;
+// How activations are prepared once before they meet weights; each path wants one form.
+enum class Form : int32_t {
+    Float, BFloat, Int8, Spread, FloatSpread, BFloatSpread, FloatTile, BFloatTile, Int8Tile, WideTile, FixedTile,
+};
+constexpr int forms = 11;
 
 struct Products {
     // The form that a weight type wants its activations in (for n rows of them).

@@ -4,18 +4,13 @@
 // activations to halves would.
 #pragma once
 #include "floats.h"
+#include "panels.h"
 
 namespace llamero {
 namespace LLAMERO_LEVEL {
 namespace {
 
 constexpr int fixed_peak = 8191;  // 32 products of such numbers fit 32 bits
-
-// 128 values in groups of 32. Within a group they lie as packing leaves them, the same for weights and activations.
-struct alignas(64) FixedBlock {
-    int16_t q[4][32];
-    float scale[4];  // of each group of weights; the first is that of all activations
-};
 
 // 32 floats, `largest` in magnitude by its bits, as integers; returns their scale. What is not finite makes it NaN.
 LLAMERO_INLINE float fix_group(__m512 a, __m512 b, uint32_t largest, int16_t* q) {
@@ -26,25 +21,16 @@ LLAMERO_INLINE float fix_group(__m512 a, __m512 b, uint32_t largest, int16_t* q)
     return usable ? bits_to_float(largest) / fixed_peak : finite ? 0.0f : bits_to_float(0x7fc00000);
 }
 
-struct FixedRows {
-    static int64_t blocks(int64_t k) { return (k + 127) / 128; }
-    static int64_t bytes(int64_t k) { return blocks(k) * int64_t(sizeof(FixedBlock)); }
-    static const FixedBlock* at(const void* prepared, int64_t row, int64_t k) {
-        return static_cast<const FixedBlock*>(prepared) + row * blocks(k);
-    }
+// 128 values in groups of 32. Within a group they lie as packing leaves them, the same for weights and activations.
+struct alignas(64) FixedBlock {
+    static constexpr int64_t values = 128;
+    int16_t q[4][32];
+    float scale[4];  // of each group of weights; the first is that of all activations
 
-    static void prepare(const float* x, int64_t k, void* out, int64_t row) {
-        FixedBlock* to = static_cast<FixedBlock*>(out) + row * blocks(k);
-        for (; k >= 128; k -= 128, x += 128) prepare_block(x, *to++);
-        if (k > 0) {
-            float rest[128] = {};
-            std::memcpy(rest, x, size_t(k) * sizeof(float));
-            prepare_block(rest, *to);
-        }
-    }
-
-private:
-    static LLAMERO_INLINE void prepare_block(const float* x, FixedBlock& out) {
+    // From the first 128 of `count` activations, or as many as there are, then zeros.
+    LLAMERO_INLINE void prepare(const float* x, int64_t count) {
+        float rest[128] = {};
+        if (count < 128) x = static_cast<const float*>(std::memcpy(rest, x, size_t(count) * sizeof(float)));
         __m512i sizes = _mm512_setzero_si512();
         LLAMERO_UNROLL
         for (int i = 0; i < 128; i += 16)
@@ -53,13 +39,14 @@ private:
         const uint32_t largest = _mm512_reduce_max_epu32(sizes);
         LLAMERO_UNROLL
         for (int g = 0; g < 4; ++g)
-            out.scale[g] = fix_group(_mm512_loadu_ps(x + 32 * g), _mm512_loadu_ps(x + 32 * g + 16), largest, out.q[g]);
+            scale[g] = fix_group(_mm512_loadu_ps(x + 32 * g), _mm512_loadu_ps(x + 32 * g + 16), largest, q[g]);
     }
 };
 
 // 128 values of `width` weight rows, unpacked.
 struct FixedPanel {
-    static constexpr int width = tile_columns * lanes;
+    static constexpr int width = panel_width;
+    static constexpr int64_t bytes = 256, turns = 4;
     alignas(64) uint8_t q[64][width][4];
     alignas(64) float scale[4][width];
     FixedBlock rows[lanes];
@@ -76,6 +63,9 @@ struct FixedPanel {
             interleave(rows[0].scale, sizeof rows[0], 4, &scale[0][c], sizeof scale[0]);
         }
     }
+
+    template <int Rows>
+    LLAMERO_INLINE void tile(const FixedBlock* first, float* held, Ahead& ahead) const;
 
     static LLAMERO_INLINE void unpack_row(const uint8_t* p, int64_t count, FixedBlock& out) {
         uint16_t rest[128];
@@ -139,47 +129,42 @@ struct FixedTile {
         }
     }
 
-    static LLAMERO_ALONE void run(const FixedPanel& panel, const void* prepared, int64_t first, int64_t k, int64_t block,
-                                  const Outputs& out, Ahead& ahead) {
+    // As Tile's in tile.h.
+    static LLAMERO_ALONE void run(const FixedPanel& panel, const FixedBlock* first, float* held, Ahead& ahead) {
         const FixedBlock* x[Rows];
         Sums sums;
         LLAMERO_UNROLL
         for (int r = 0; r < Rows; ++r) {
-            x[r] = FixedRows::at(prepared, first + r, k) + block;
-            for (uintptr_t line = 0; line < sizeof(FixedBlock); line += 64)  // of the next tile
-                prefetch(x[r], Rows * FixedRows::bytes(k) + line);
+            x[r] = first + r;
             LLAMERO_UNROLL
             for (int c = 0; c < tile_columns; ++c) sums[r][c] = zero_floats();
         }
+        fetch_tile<Rows>(first, sizeof(FixedBlock), held);
         for (int g = 0; g < 4; ++g) {
             ahead.fetch_some();
             add_group(panel, x, g, sums);
         }
+        Sums all;
+        load_sums(held, all);
         LLAMERO_UNROLL
-        for (int r = 0; r < Rows; ++r) out.add(sums[r], x[r]->scale, first + r, Rows);
+        for (int r = 0; r < Rows; ++r) {
+            LLAMERO_UNROLL
+            for (int c = 0; c < tile_columns; ++c)
+                all[r][c] = multiply_add(sums[r][c], broadcast(x[r]->scale), all[r][c]);
+        }
+        store_sums(all, held);
     }
 };
 
-size_t fixed_tile_scratch(int64_t n) { return sizeof(FixedPanel) + size_t(n) * FixedPanel::width * sizeof(float); }
+template <int Rows>
+LLAMERO_INLINE void FixedPanel::tile(const FixedBlock* first, float* held, Ahead& ahead) const {
+    FixedTile<Rows>::run(*this, first, held, ahead);
+}
 
 // y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
 void fixed_tile_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin,
                         int64_t end, void* scratch) {
-    FixedPanel& panel = *static_cast<FixedPanel*>(scratch);
-    Outputs out(reinterpret_cast<float*>(&panel + 1), ldy);
-    const int64_t tiles = (n + tile_rows - 1) / tile_rows;
-    for (int64_t j = begin; j < end; j += FixedPanel::width) {
-        for (int64_t at = 0; at < w.k; at += 128) {
-            const bool last = at + 128 >= w.k;
-            out.turn_to(y + j, end - j, at == 0, last);
-            panel.unpack(w, j, end, at);
-            Ahead ahead(w, last ? j + FixedPanel::width : j, end, FixedPanel::width, last ? 0 : 2 * (at + 128), 256,
-                        tiles * 4);
-            in_tiles<tile_rows>(0, n, [&](int64_t i, auto rows) {
-                FixedTile<rows>::run(panel, prepared, i, w.k, at / 128, out, ahead);
-            });
-        }
-    }
+    panel_product<FixedPanel, FixedBlock, tile_rows>(w, prepared, n, y, ldy, begin, end, scratch);
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 // Products with weights that are floats of some width: the dot path and the tile path again, without scales. Weights
 // become float32 exactly; where the processor multiplies pairs of bfloats faster, bfloat weights may stay as they are.
 #pragma once
-#include "lanes.h"
+#include "panels.h"
 
 namespace llamero {
 namespace LLAMERO_LEVEL {
@@ -42,9 +42,11 @@ struct FloatRows {
     static int64_t bytes(int64_t k) { return stride(k) * int64_t(sizeof(float)); }
 
     static void prepare(const float* x, int64_t k, void* out, int64_t row) {
-        float* p = static_cast<float*>(out) + row * stride(k);
-        std::memcpy(p, x, k * sizeof(float));
-        for (int64_t i = k; i < stride(k); ++i) p[i] = 0.0f;
+        prepare(x, k, stride(k), static_cast<float*>(out) + row * stride(k));
+    }
+    static void prepare(const float* x, int64_t k, int64_t padded, float* out) {
+        std::memcpy(out, x, k * sizeof(float));
+        for (int64_t i = k; i < padded; ++i) out[i] = 0.0f;
     }
 };
 
@@ -61,9 +63,11 @@ struct BFloatRows {
     }
 
     static void prepare(const float* x, int64_t k, void* out, int64_t row) {
-        uint16_t* p = static_cast<uint16_t*>(out) + row * stride(k);
-        for (int64_t i = 0; i < k; ++i) p[i] = round(x[i]);
-        for (int64_t i = k; i < stride(k); ++i) p[i] = 0;
+        prepare(x, k, stride(k), static_cast<uint16_t*>(out) + row * stride(k));
+    }
+    static void prepare(const float* x, int64_t k, int64_t padded, uint16_t* out) {
+        for (int64_t i = 0; i < k; ++i) out[i] = round(x[i]);
+        for (int64_t i = k; i < padded; ++i) out[i] = 0;
     }
 };
 
@@ -167,9 +171,18 @@ void bfloat_dot_product(const Matrix& w, const void* prepared, int64_t n, float*
 }
 #endif
 
+// A stretch of activations for the tile path: 128 lanes' worth.
+template <class Rows, int Values>
+struct alignas(64) FloatBlock {
+    static constexpr int64_t values = Values;
+    typename Rows::Element x[Values];
+
+    void prepare(const float* from, int64_t count) { Rows::prepare(from, count, Values, x); }
+};
+
 // How a tile multiplies: one float of each weight row at a time.
 struct OneFloat {
-    static constexpr Form form = Form::Float;
+    static constexpr Form form = Form::FloatTile;
     using Rows = FloatRows;
     using Element = float;
     static constexpr int per_lane = 1;
@@ -192,7 +205,7 @@ struct OneFloat {
 #if defined(__AVX512F__)
 // Two bfloats of each weight row at a time.
 struct TwoBFloats {
-    static constexpr Form form = Form::BFloat;
+    static constexpr Form form = Form::BFloatTile;
     using Rows = BFloatRows;
     using Element = uint16_t;
     static constexpr int per_lane = 2;
@@ -209,81 +222,57 @@ struct TwoBFloats {
 };
 #endif
 
+constexpr int float_steps = 128;  // values of each lane in a stretch
 template <class U>
-struct FloatPanel {
-    static constexpr int width = tile_columns * lanes;
-    static constexpr int steps = 128, values = steps * U::per_lane;  // of k
-    alignas(64) uint8_t w[steps][width][4];
-    alignas(64) typename U::Element rows[lanes][values];
+using FloatTileBlock = FloatBlock<typename U::Rows, float_steps * U::per_lane>;
 
-    template <class V>
-    void unpack(const Matrix& m, int64_t j, int64_t end, int64_t at, int64_t count) {
+// A stretch of `width` weight rows of values V, unpacked for U.
+template <class V, class U>
+struct FloatPanel {
+    static constexpr int width = panel_width, values = float_steps * U::per_lane;
+    static constexpr int64_t bytes = values * sizeof(typename V::Value), turns = float_steps / 16;
+    alignas(64) uint8_t w[float_steps][width][4];
+    alignas(64) typename U::Element rows[lanes][values];
+    int64_t steps;  // with a value
+
+    // As Panel's in tile.h.
+    void unpack(const Matrix& m, int64_t j, int64_t end, int64_t at) {
+        const int64_t count = m.k - at < values ? m.k - at : values;
+        steps = (count + U::per_lane - 1) / U::per_lane;
         for (int c = 0; c < width; c += lanes) {
             for (int l = 0; l < lanes; ++l) {
                 const uint8_t* p = m.data + (j + c + l) * m.row_bytes + at * sizeof(typename V::Value);
                 if (j + c + l < end) U::template unpack<V>(p, count, rows[l]);
                 else std::memset(rows[l], 0, sizeof rows[l]);
             }
-            interleave(rows, sizeof rows[0], (count + U::per_lane - 1) / U::per_lane, w[0][c], sizeof w[0]);
+            interleave(rows, sizeof rows[0], steps, w[0][c], sizeof w[0]);
         }
+    }
+
+    template <int Rows>
+    LLAMERO_ALONE void tile(const FloatTileBlock<U>* first, float* held, Ahead& ahead) const {
+        fetch_tile<Rows>(first, uintptr_t(steps) * 4, held);
+        Floats sums[Rows][tile_columns];
+        load_sums(held, sums);
+        for (int64_t s = 0; s < steps; ++s) {
+            if (s % 16 == 0) ahead.fetch_some();
+            LLAMERO_UNROLL
+            for (int r = 0; r < Rows; ++r) {
+                auto value = U::repeat(first[r].x + s * U::per_lane);
+                keep_in_register(value);
+                LLAMERO_UNROLL
+                for (int c = 0; c < tile_columns; ++c) sums[r][c] = U::multiply(w[s][c * lanes], value, sums[r][c]);
+            }
+        }
+        store_sums(sums, held);
     }
 };
-
-// One tile: the products of Rows rows of activations with a panel.
-template <class U, int Rows>
-LLAMERO_ALONE void float_tile(const FloatPanel<U>& panel, const typename U::Element* prepared, int64_t first,
-                              int64_t stride, int64_t count, const Outputs& out, Ahead& ahead) {
-    const typename U::Element* x = prepared + first * stride;
-    Floats sums[Rows][tile_columns];
-    LLAMERO_UNROLL
-    for (int r = 0; r < Rows; ++r) {
-        for (int64_t i = 0; i < count; i += 64 / int64_t(sizeof *x))  // of the next tile
-            prefetch(x + r * stride + i, Rows * stride * sizeof *x);
-        out.start(sums[r], first + r, Rows);
-    }
-    for (int64_t s = 0; s * U::per_lane < count; ++s) {
-        if (s % 16 == 0) ahead.fetch_some();
-        LLAMERO_UNROLL
-        for (int r = 0; r < Rows; ++r) {
-            auto value = U::repeat(x + r * stride + s * U::per_lane);
-            keep_in_register(value);
-            LLAMERO_UNROLL
-            for (int c = 0; c < tile_columns; ++c)
-                sums[r][c] = U::multiply(panel.w[s][c * lanes], value, sums[r][c]);
-        }
-    }
-    LLAMERO_UNROLL
-    for (int r = 0; r < Rows; ++r) out.put(sums[r], first + r);
-}
-
-template <class U>
-size_t float_tile_scratch(int64_t n) {
-    return sizeof(FloatPanel<U>) + size_t(n) * FloatPanel<U>::width * sizeof(float);
-}
 
 // y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
 template <class V, class U>
 void float_tile_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin,
                         int64_t end, void* scratch) {
-    using Panel = FloatPanel<U>;
-    constexpr int64_t bytes = Panel::values * sizeof(typename V::Value);
-    Panel& panel = *static_cast<Panel*>(scratch);
-    const typename U::Element* x = static_cast<const typename U::Element*>(prepared);
-    const int64_t stride = U::Rows::stride(w.k), tiles = (n + float_tile_rows - 1) / float_tile_rows;
-    Outputs out(reinterpret_cast<float*>(&panel + 1), ldy);
-    for (int64_t j = begin; j < end; j += Panel::width) {
-        for (int64_t at = 0; at < w.k; at += Panel::values) {
-            const int64_t count = w.k - at < Panel::values ? w.k - at : Panel::values;
-            const bool last = at + Panel::values >= w.k;
-            out.turn_to(y + j, end - j, at == 0, last);
-            panel.template unpack<V>(w, j, end, at, count);
-            Ahead ahead(w, last ? j + Panel::width : j, end, Panel::width, last ? 0 : (at / Panel::values + 1) * bytes,
-                        bytes, tiles * (Panel::steps / 16));
-            in_tiles<float_tile_rows>(0, n, [&](int64_t i, auto rows) {
-                float_tile<U, rows>(panel, x + at, i, stride, count, out, ahead);
-            });
-        }
-    }
+    panel_product<FloatPanel<V, U>, FloatTileBlock<U>, float_tile_rows>(w, prepared, n, y, ldy, begin, end, scratch);
 }
 
 }  // namespace

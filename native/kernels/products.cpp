@@ -39,7 +39,7 @@ constexpr int64_t any = INT64_MAX;
 size_t no_scratch(int64_t) { return 0; }
 
 template <class C>
-constexpr Path tiles = {any, Form::Int8, panel_width, tile_scratch<C>, tile_product<C>};
+constexpr Path tiles = {any, Form::Int8Tile, panel_width, panel_scratch<Panel<C>>, tile_product<C>};
 
 template <class C>
 constexpr Entry blocks(Type type) {
@@ -61,7 +61,7 @@ constexpr Entry superblocks(Type type) {
     return {type,
             {{2, Form::Int8, 1, no_scratch, dot_product<C>},
              {spread_most, Form::Spread, 8, no_scratch, spread_product<C>},
-             {any, Form::Wide, panel_width, wide_scratch<C>, wide_product<C>}},
+             {any, Form::WideTile, panel_width, panel_scratch<WidePanel<C>>, wide_product<C>}},
             decode_row<C>};
 }
 #else
@@ -70,7 +70,7 @@ constexpr Entry superblocks(Type type) { return blocks<C>(type); }
 #endif
 
 template <class V, class U = OneFloat>
-constexpr Path float_tiles = {any, U::form, FloatPanel<U>::width, float_tile_scratch<U>, float_tile_product<V, U>};
+constexpr Path float_tiles = {any, U::form, panel_width, panel_scratch<FloatPanel<V, U>>, float_tile_product<V, U>};
 
 template <class V>
 constexpr Entry floats(Type type, Path tiles) {
@@ -99,7 +99,7 @@ constexpr Entry bfloat_pairs = {Type::BF16,
                                  float_tiles<BF16, TwoBFloats>},
                                 decode_floats<BF16>};
 constexpr Entry fixed_halves = floats<F16>(
-    Type::F16, {any, Form::Fixed, FixedPanel::width, fixed_tile_scratch, fixed_tile_product});
+    Type::F16, {any, Form::FixedTile, panel_width, panel_scratch<FixedPanel>, fixed_tile_product});
 
 // Multiplying pairs of bfloats is twice as fast as floats on AMD's processors, and half as fast on Intel's.
 bool pairs_pay() { return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_is("amd"); }
@@ -128,9 +128,12 @@ size_t form_bytes(Form form, int64_t n, int64_t k) {
         case Form::Float: return size_t(n * FloatRows::bytes(k));
         case Form::BFloat: return size_t(n * BFloatRows::bytes(k));
         case Form::Int8: return size_t(n * Int8Row::bytes(k));
+        case Form::FloatTile: return Stretches<FloatTileBlock<OneFloat>>::bytes(n, k);
+        case Form::Int8Tile: return Stretches<Int8Block>::bytes(n, k);
 #if defined(__AVX512F__)
-        case Form::Wide: return size_t(n * WideRows::bytes(k));
-        case Form::Fixed: return size_t(n * FixedRows::bytes(k));
+        case Form::BFloatTile: return Stretches<FloatTileBlock<TwoBFloats>>::bytes(n, k);
+        case Form::WideTile: return Stretches<WideBlock>::bytes(n, k);
+        case Form::FixedTile: return Stretches<FixedBlock>::bytes(n, k);
         case Form::Spread: return spread_bytes(n, k);
         case Form::FloatSpread: return float_spread_bytes<FloatRows>(n, k);
         case Form::BFloatSpread: return float_spread_bytes<BFloatRows>(n, k);
@@ -148,15 +151,18 @@ void prepare_rows(const float* x, int64_t k, void* out, int64_t begin, int64_t e
     for (int64_t i = begin; i < end; ++i) Rows::prepare(x + i * k, k, out, i);
 }
 
-void prepare(Form form, const float* x, [[maybe_unused]] int64_t n, int64_t k, void* out, int64_t begin,
+void prepare(Form form, const float* x, int64_t n, int64_t k, void* out, int64_t begin,
              int64_t end) {
     switch (form) {
         case Form::Float: return prepare_rows<FloatRows>(x, k, out, begin, end);
         case Form::BFloat: return prepare_rows<BFloatRows>(x, k, out, begin, end);
         case Form::Int8: return prepare_rows<Int8Row>(x, k, out, begin, end);
+        case Form::FloatTile: return Stretches<FloatTileBlock<OneFloat>>::prepare(x, n, k, out, begin, end);
+        case Form::Int8Tile: return Stretches<Int8Block>::prepare(x, n, k, out, begin, end);
 #if defined(__AVX512F__)
-        case Form::Wide: return WideRows::prepare(x, n, k, out, begin, end);
-        case Form::Fixed: return prepare_rows<FixedRows>(x, k, out, begin, end);
+        case Form::BFloatTile: return Stretches<FloatTileBlock<TwoBFloats>>::prepare(x, n, k, out, begin, end);
+        case Form::WideTile: return Stretches<WideBlock>::prepare(x, n, k, out, begin, end);
+        case Form::FixedTile: return Stretches<FixedBlock>::prepare(x, n, k, out, begin, end);
         case Form::Spread: return spread_prepare(x, n, k, out);
         case Form::FloatSpread: return float_spread_prepare<FloatRows>(x, n, k, out);
         case Form::BFloatSpread: return float_spread_prepare<BFloatRows>(x, n, k, out);

@@ -60,7 +60,7 @@ void spread_prepare(const float* x, int64_t n, int64_t k, void* out) {
         for (int64_t b = 0; b < Int8Row::blocks(k); ++b)
             for (int64_t row = 0; row < n; ++row) {
                 Int8Block one;
-                quantise_part(x + row * k + b * 256, k - b * 256, one);
+                one.prepare(x + row * k + b * 256, k - b * 256);
                 to[b].put(int(row), one);
             }
     });

@@ -5,18 +5,17 @@
 
 #include "codec.h"
 #include "int8.h"
-#include "lanes.h"
+#include "panels.h"
 
 namespace llamero {
 namespace LLAMERO_LEVEL {
 namespace {
 
-constexpr int panel_width = tile_columns * lanes;  // weight rows in a panel
-
 // 256 values of `width` weight rows, unpacked.
 template <class C>
 struct Panel {
     static constexpr int width = panel_width, groups = 256 / C::group;
+    static constexpr int64_t bytes = stretch_bytes<C>, turns = groups;
     alignas(64) uint8_t q[64][width][4];
     alignas(64) float scale[groups][width];
     alignas(64) float shift[groups][width];  // -bias times the scale
@@ -49,6 +48,9 @@ struct Panel {
         for (int quarter = 0; quarter < 4; ++quarter)
             store_quants(row_q[lane] + 64 * quarter, offset_quants<C>(blocks, quarter, panel_offset<C>));
     }
+
+    template <int Rows>
+    LLAMERO_INLINE void tile(const Int8Block* first, float* held, Ahead& ahead) const;
 
     void clear_row(int lane) {
         std::memset(row_q[lane], 0, sizeof row_q[lane]);
@@ -120,52 +122,34 @@ struct Tile {
             sums[c] = subtract_product(sums[c], load_floats(&panel.min[g][c * lanes]), total);
     }
 
-    // Rows `first` and following of the activations, block `block` of each.
-    static LLAMERO_ALONE void run(const Panel<C>& panel, const void* prepared, int64_t first, int64_t k,
-                                  int64_t block, const Outputs& out, Ahead& ahead) {
+    // x: the block of the first row; those of the others follow. held: the sums so far, of all columns of the first row.
+    static LLAMERO_ALONE void run(const Panel<C>& panel, const Int8Block* first, float* held, Ahead& ahead) {
         const Int8Block* x[Rows];
-        Sums sums;
         LLAMERO_UNROLL
-        for (int r = 0; r < Rows; ++r) {
-            x[r] = Int8Row::at(prepared, first + r, k) + block;
-            for (uintptr_t line = 0; line < needed; line += 64)  // of the next tile
-                prefetch(x[r], Rows * Int8Row::bytes(k) + line);
-            out.start(sums[r], first + r, Rows);
-        }
+        for (int r = 0; r < Rows; ++r) x[r] = first + r;
+        fetch_tile<Rows>(first, needed, held);
+        Sums sums;
+        load_sums(held, sums);
         const Starts starts(x);
         for (int g = 0; g < groups; ++g) {
             ahead.fetch_some();
             add_group(panel, x, starts, g, sums);
         }
-        LLAMERO_UNROLL
-        for (int r = 0; r < Rows; ++r) out.put(sums[r], first + r);
+        store_sums(sums, held);
     }
 };
 
 template <class C>
-size_t tile_scratch(int64_t n) {
-    return sizeof(Panel<C>) + size_t(n) * panel_width * sizeof(float);
+template <int Rows>
+LLAMERO_INLINE void Panel<C>::tile(const Int8Block* first, float* held, Ahead& ahead) const {
+    Tile<C, Rows>::run(*this, first, held, ahead);
 }
 
 // y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
 template <class C>
 void tile_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
                   void* scratch) {
-    Panel<C>& panel = *static_cast<Panel<C>*>(scratch);
-    Outputs out(reinterpret_cast<float*>(&panel + 1), ldy);
-    const int64_t tiles = (n + tile_rows - 1) / tile_rows;
-    for (int64_t j = begin; j < end; j += panel_width) {
-        for (int64_t at = 0; at < w.k; at += 256) {
-            const bool last = at + 256 >= w.k;
-            out.turn_to(y + j, end - j, at == 0, last);
-            panel.unpack(w, j, end, at);
-            Ahead ahead(w, last ? j + panel_width : j, end, panel_width, last ? 0 : (at / 256 + 1) * stretch_bytes<C>,
-                        stretch_bytes<C>, tiles * (256 / C::group));
-            in_tiles<tile_rows>(0, n, [&](int64_t i, auto rows) {
-                Tile<C, rows>::run(panel, prepared, i, w.k, at / 256, out, ahead);
-            });
-        }
-    }
+    panel_product<Panel<C>, Int8Block, tile_rows>(w, prepared, n, y, ldy, begin, end, scratch);
 }
 
 }  // namespace

@@ -6,7 +6,7 @@
 #include "codec.h"
 #include "fold.h"
 #include "int8.h"
-#include "lanes.h"
+#include "panels.h"
 
 namespace llamero {
 namespace LLAMERO_LEVEL {
@@ -16,6 +16,7 @@ constexpr int wide_span = 128, wide_spans = 256 / wide_span;  // activations tha
 
 // 256 prepared activations.
 struct alignas(64) WideBlock {
+    static constexpr int64_t values = 256;
     int8_t q[256];
     float scale[wide_spans];     // of each span
     float ratio[wide_spans - 1];  // of the scale of a span to that of the next
@@ -25,21 +26,21 @@ struct alignas(64) WideBlock {
     alignas(64) int32_t start32[8];
     int16_t sums16[16];
     int32_t start16[16];
-};
-static_assert(sizeof(WideBlock) == 448);
 
-struct WideRows {
-    static int64_t blocks(int64_t k) { return (k + 255) / 256; }
-    static int64_t bytes(int64_t k) { return blocks(k) * int64_t(sizeof(WideBlock)); }
-    // A block of all n rows, then the next.
-    static const WideBlock* at(const void* prepared, int64_t block, int64_t n) {
-        return static_cast<const WideBlock*>(prepared) + block * n;
-    }
-    static void prepare(const float* x, int64_t n, int64_t k, void* out, int64_t begin, int64_t end) {
-        for (int64_t row = begin; row < end; ++row) {
-            WideBlock* to = static_cast<WideBlock*>(out) + row;
-            for (int64_t block = 0; block < blocks(k); ++block, to += n) quantise(x + row * k + block * 256, *to);
+    // Superblocks have whole stretches.
+    LLAMERO_INLINE void prepare(const float* x, int64_t) {
+        alignas(32) float scales[8], inverse[8];
+        group_scales(span_peaks(group_peaks(x)), scales, inverse);
+        const __m512i ones = _mm512_set1_epi8(1);
+        __m512i fours[4];
+        LLAMERO_UNROLL
+        for (int i = 0; i < 4; ++i) {
+            const __m512i bytes = round_64(x + 64 * i, inverse + 2 * i);
+            _mm512_store_si512(q + 64 * i, bytes);
+            fours[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, bytes);
         }
+        put_scales(scales);
+        put_sums(sums_of_16(fours), scales);
     }
 
 private:
@@ -53,60 +54,46 @@ private:
         return _mm256_max_epi32(peaks, _mm256_sub_epi32(largest, _mm256_set1_epi32(40 << 23)));
     }
 
-    static LLAMERO_INLINE void quantise(const float* x, WideBlock& out) {
-        alignas(32) float scale[8], inverse[8];
-        group_scales(span_peaks(group_peaks(x)), scale, inverse);
-        const __m512i ones = _mm512_set1_epi8(1);
-        __m512i fours[4];
-        LLAMERO_UNROLL
-        for (int i = 0; i < 4; ++i) {
-            const __m512i bytes = round_64(x + 64 * i, inverse + 2 * i);
-            _mm512_store_si512(out.q + 64 * i, bytes);
-            fours[i] = _mm512_dpbusd_epi32(_mm512_setzero_si512(), ones, bytes);
-        }
-        put_scales(scale, out);
-        put_sums(sums_of_16(fours), scale, out);
-    }
-
     // A scale of zero, of zeros, is taken for the one before.
-    static LLAMERO_INLINE void put_scales(const float* scale, WideBlock& out) {
+    LLAMERO_INLINE void put_scales(const float* scales) {
         float largest = 0.0f;
         for (int s = 0; s < wide_spans; ++s) {
-            const float before = s > 0 ? out.scale[s - 1] : 0.0f, own = scale[s * wide_span / 32];
-            out.scale[s] = own == 0.0f ? before : own;
-            if (s > 0) out.ratio[s - 1] = out.scale[s] == 0.0f ? 1.0f : before / out.scale[s];
-            if (!(own <= largest)) largest = own;  // what is not a number stays
+            const float before = s > 0 ? scale[s - 1] : 0.0f, own = scales[s * wide_span / 32];
+            scale[s] = own == 0.0f ? before : own;
+            if (s > 0) ratio[s - 1] = scale[s] == 0.0f ? 1.0f : before / scale[s];
+            if (own > largest) largest = own;
         }
-        out.unit = largest / 8;
+        unit = largest / 8;
     }
 
-    static LLAMERO_INLINE void put_sums(__m512i sums16, const float* scale, WideBlock& out) {
+    LLAMERO_INLINE void put_sums(__m512i sums, const float* scales) {
         // In eighths of the largest scale: 32 bytes come to at most 32,512 of them.
-        const __m512 inverse = _mm512_set1_ps(out.unit == 0.0f ? 0.0f : 1.0f / out.unit);
+        const __m512 inverse = _mm512_set1_ps(unit == 0.0f ? 0.0f : 1.0f / unit);
         const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
         const __m512 units = _mm512_mul_ps(
-            _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_load_ps(scale))), inverse);
-        const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sums16), units));
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.sums16), _mm512_cvtepi32_epi16(whole));
+            _mm512_permutexvar_ps(twice, _mm512_castps256_ps512(_mm256_load_ps(scales))), inverse);
+        const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(sums), units));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(sums16), _mm512_cvtepi32_epi16(whole));
         const __m512i wholes = _mm512_add_epi32(whole, _mm512_srli_epi64(whole, 32));
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(out.sums32), _mm512_cvtepi64_epi16(wholes));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(sums32), _mm512_cvtepi64_epi16(wholes));
 
         const __m512i zero = _mm512_setzero_si512();
-        const __m512i start16 = _mm512_sub_epi32(zero, _mm512_slli_epi32(sums16, 7));
-        _mm512_storeu_si512(out.start16, start16);
-        const __m256i start32 = _mm512_cvtepi64_epi32(_mm512_add_epi32(start16, _mm512_srli_epi64(start16, 32)));
-        store(out.start32, start32);
+        const __m512i all = _mm512_sub_epi32(zero, _mm512_slli_epi32(sums, 7));
+        _mm512_storeu_si512(start16, all);
+        store(start32, _mm512_cvtepi64_epi32(_mm512_add_epi32(all, _mm512_srli_epi64(all, 32))));
         for (int s = 0; s < wide_spans; ++s) {
-            out.starts[s] = 0;
-            for (int g = 0; g < wide_span / 32; ++g) out.starts[s] += out.start32[s * wide_span / 32 + g];
+            starts[s] = 0;
+            for (int g = 0; g < wide_span / 32; ++g) starts[s] += start32[s * wide_span / 32 + g];
         }
     }
 };
+static_assert(sizeof(WideBlock) == 448);
 
 // 256 values of `width` weight rows, unpacked.
 template <class C>
 struct WidePanel {
     static constexpr int width = panel_width, groups = 256 / C::group, scales = Fold<C>::folds ? 1 : groups;
+    static constexpr int64_t bytes = stretch_bytes<C>, turns = Fold<C>::folds ? 8 : groups;
     alignas(64) uint8_t q[64][width][4];
     alignas(64) float scale[scales][width];
     alignas(64) uint8_t min[C::mins ? groups / 2 : 1][width][4];  // two neighbouring groups' minima, 16 bits each
@@ -151,6 +138,9 @@ struct WidePanel {
             min_scale[column] = half_to_float(block->dmin);
         }
     }
+
+    template <int Rows>
+    LLAMERO_INLINE void tile(const WideBlock* first, float* held, Ahead& ahead) const;
 
     void clear_row(int lane, int column) {
         std::memset(row_q[lane], 0, sizeof row_q[lane]);
@@ -275,68 +265,47 @@ struct WideTile {
         }
     }
 
-    // `first`: the block of the first row; those of the others follow. `sums`: of all columns of the first row.
-    static LLAMERO_ALONE void run(const WidePanel<C>& panel, const WideBlock* first, float* waiting, Ahead& ahead) {
+    // As Tile's in tile.h.
+    static LLAMERO_ALONE void run(const WidePanel<C>& panel, const WideBlock* first, float* held, Ahead& ahead) {
         const WideBlock* x[Rows];
         Sums sums;
         LLAMERO_UNROLL
         for (int r = 0; r < Rows; ++r) {
             x[r] = first + r;
-            for (uintptr_t line = 0; line < needed; line += 64) prefetch(x[r], Rows * sizeof(WideBlock) + line);
-            for (int c = 0; c < tile_columns; ++c)
-                prefetch(waiting, uintptr_t((Rows + r) * panel_width + c * lanes) * sizeof(float));
             LLAMERO_UNROLL
             for (int c = 0; c < tile_columns; ++c) sums[r][c] = zero_floats();
         }
+        fetch_tile<Rows>(first, needed, held);
         for (int span = 0; span < wide_spans; ++span)
             if constexpr (Fold<C>::folds) add_span(panel, x, span, sums, ahead);
             else add_groups(panel, x, span, sums, ahead);
+        Sums all;
+        load_sums(held, all);
         LLAMERO_UNROLL
         for (int r = 0; r < Rows; ++r) {
             LLAMERO_UNROLL
             for (int c = 0; c < tile_columns; ++c) {
                 const Floats scale = Fold<C>::folds ? load_floats(&panel.scale[0][c * lanes])
                                                     : broadcast(&x[r]->scale[wide_spans - 1]);
-                sums[r][c] = multiply_add(sums[r][c], scale, load_floats(waiting + r * panel_width + c * lanes));
+                all[r][c] = multiply_add(sums[r][c], scale, all[r][c]);
             }
         }
-        if constexpr (C::mins) take_minima(panel, x, sums);
-        LLAMERO_UNROLL
-        for (int r = 0; r < Rows; ++r) {
-            LLAMERO_UNROLL
-            for (int c = 0; c < tile_columns; ++c) store_floats(waiting + r * panel_width + c * lanes, sums[r][c]);
-        }
+        if constexpr (C::mins) take_minima(panel, x, all);
+        store_sums(all, held);
     }
 };
 
 template <class C>
-size_t wide_scratch(int64_t n) {
-    return sizeof(WidePanel<C>) + size_t(n) * panel_width * sizeof(float);
+template <int Rows>
+LLAMERO_INLINE void WidePanel<C>::tile(const WideBlock* first, float* held, Ahead& ahead) const {
+    WideTile<C, Rows>::run(*this, first, held, ahead);
 }
 
 // y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
 template <class C>
 void wide_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
                   void* scratch) {
-    WidePanel<C>& panel = *static_cast<WidePanel<C>*>(scratch);
-    float* sums = reinterpret_cast<float*>(&panel + 1);
-    const int64_t tiles = (n + tile_rows - 1) / tile_rows;
-    constexpr int64_t turns = Fold<C>::folds ? 8 : 256 / C::group;
-    for (int64_t j = begin; j < end; j += panel_width) {
-        std::memset(sums, 0, size_t(n) * panel_width * sizeof(float));
-        for (int64_t at = 0; at < w.k; at += 256) {
-            const bool last = at + 256 >= w.k;
-            panel.unpack(w, j, end, at);
-            Ahead ahead(w, last ? j + panel_width : j, end, panel_width, last ? 0 : (at / 256 + 1) * stretch_bytes<C>,
-                        stretch_bytes<C>, tiles * turns);
-            const WideBlock* x = WideRows::at(prepared, at / 256, n);
-            in_tiles<tile_rows>(0, n, [&](int64_t i, auto rows) {
-                WideTile<C, rows>::run(panel, x + i, sums + i * panel_width, ahead);
-            });
-        }
-        const size_t width = size_t(end - j < panel_width ? end - j : panel_width) * sizeof(float);
-        for (int64_t i = 0; i < n; ++i) std::memcpy(y + i * ldy + j, sums + i * panel_width, width);
-    }
+    panel_product<WidePanel<C>, WideBlock, tile_rows>(w, prepared, n, y, ldy, begin, end, scratch);
 }
 
 }  // namespace
