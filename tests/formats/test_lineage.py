@@ -127,6 +127,27 @@ def test_writing_again_lists_the_files_that_are_there_now(tmp_path: Path) -> Non
     assert sorted(found.record.files) == ["a", "b"]
 
 
+def test_large_parents_are_taken_at_their_word_unless_they_look_touched(tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    (shards / "a").write_text("aa")
+    lineage.record(shards, kind="shards")
+    before = lineage.told(shards)
+    assert before == lineage.digest(shards, Hasher())
+    (shards / "a").write_text("ab")
+    os.utime(shards / "a", ns=(0, 0))
+    assert lineage.told(shards) == before  # which `members` finds out
+    os.utime(shards / "a")
+    assert lineage.told(shards) is None
+    (shards / "a").write_text("abc")
+    os.utime(shards / "a", ns=(0, 0))
+    assert lineage.told(shards) is None
+    (shards / "a").unlink()
+    assert lineage.told(shards) is None
+    with pytest.raises(ModelNotFound):
+        lineage.compose("model", parents=[("shards", shards)])
+
+
 def test_a_copy_of_its_parent_is_no_cycle(tmp_path: Path) -> None:
     for name in ("first", "second", "third"):
         (tmp_path / name).write_text("the same text")

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import random
+import resource
 import shutil
 import signal
 
@@ -12,7 +13,10 @@ import pytest
 
 import llamero
 from llamero.corpus.tokenize import Job, tokenize
-from llamero.errors import FormatError, ModelNotFound, SettingError
+from llamero.errors import FormatError, ModelNotFound, SettingError, StorageError
+from llamero.formats import lineage
+from llamero.formats.lineage_check import members, problems
+from llamero.formats.lineage_digest import Hasher
 from llamero.formats.shards import Shards
 from llamero.tokenizer.learn import learn
 from llamero.tokenizer.tokenizer import Tokenizer
@@ -158,6 +162,22 @@ def test_z_loss_and_recompute_reach_the_objective(text, tmp_path):
     assert abs(curve(tmp_path / "z")[2][1] - curve(tmp_path / "plain")[2][1]) > 1e-4
 
 
+def test_a_full_disk_leaves_the_checkpoints_before_and_the_run_goes_on(text, tmp_path):
+    go(text, tmp_path / "straight")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = Heard(lambda report: report.step == 7 and resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard)))
+    try:
+        with pytest.raises(StorageError, match=r"step-00000010 could not be saved.*File too large"):
+            go(text, tmp_path / "full", full)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in (tmp_path / "full" / "checkpoints").iterdir()] == ["step-00000005"]
+    heard = Heard()
+    assert go(text, tmp_path / "full", heard) is not None
+    assert heard.reports[0].step == 6
+    assert curve(tmp_path / "full") == curve(tmp_path / "straight")
+
+
 def test_until_stops_and_a_finished_run_is_only_written_again(text, tmp_path):
     assert go(text, tmp_path, until=7) is None
     assert len(curve(tmp_path)) == 7
@@ -283,3 +303,26 @@ def test_a_text_of_one_document_has_its_end_held_out(tmp_path):
     assert [step for name, step, _ in heard.events if name == "validation"] == [6, 12]
     assert go(path, tmp_path / "none", heard2 := Heard(), held_out=0.0) is not None
     assert not [name for name, _, _ in heard2.events if name == "validation"]
+
+
+def test_the_model_knows_its_family(text, tmp_path):
+    mine = tmp_path / "mine.txt"
+    mine.write_text(text.read_text())
+    lineage.record(mine, kind="source", licences=["CC0"])
+    path = go(mine, tmp_path / "run")
+    found = lineage.read(path)
+    assert [(parent.role, parent.name) for parent in found.record.parents] == [
+        ("checkpoint", "step-00000012"), ("tokenizer", "tokenizer.gguf")
+    ]  # fmt: skip
+    family = list(members(found, Hasher()))
+    assert {member.state for member in family} == {"unchanged"}
+    assert {member.parent.role for member in family} == {"checkpoint", "tokenizer", "shards", "text"}
+    assert {member.record.kind for member in family} == {"checkpoint", "tokenizer", "shards", "source"}
+    run = lineage.read(tmp_path / "run")
+    assert (run.record.kind, run.record.settings["preset"], run.record.settings["dim"]) == ("run", "tiny", 32)
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000012"
+    saved = lineage.read(checkpoint)
+    assert (saved.record.name, saved.record.settings["step"]) == ("step-00000012", 12)
+    assert problems(checkpoint, saved.record, Hasher()) == []
+    (checkpoint / "manifest.json").write_text("{}")
+    assert "changed" in {member.state for member in members(found, Hasher())}

@@ -69,6 +69,7 @@ def test_what_follows_from_a_setting_follows():
     assert line.rates().at(50) == pytest.approx(0.5)
     assert preset("llama-3-8b", batch=8192).ramp == ""
     assert preset("llama-3-8b", batch=8192).sequences == 1
+    assert preset("tiny", average=5).keep == 5
     assert preset("tiny", micro=3).at_once == 3
     assert preset("tiny").at_once == 16
     assert preset("llama-2-7b").at_once == 1
@@ -90,6 +91,7 @@ def test_what_follows_from_a_setting_follows():
         ({"kv_heads": 3}, "multiple of kv_heads"),
         ({"beta1": 1.0}, "beta1"),
         ({"patience": 0}, "patience"),
+        ({"average": 3, "keep": 2}, r"average \(3\)"),
         ({"held_out": 0.7}, "held_out"),
         ({"z_loss": -1.0}, "z_loss cannot be negative"),
         ({"ramp": "0:1024"}, "the last stage must be the run's own"),

@@ -54,7 +54,7 @@ def compose(
     licences: Iterable[str] = (),
     progress: Progress | None = None,
 ) -> Lineage:
-    """The lineage of something about to be made. Hashes the parents, which may take a second per gigabyte.
+    """The lineage of something about to be made. Hashes parents that do not tell their own hashes (`told`).
 
     parents: (role, path) of each file or folder it is made from; None of them may change until it is made.
     command: the words of the command line; None takes this process's. settings: anything JSON holds.
@@ -66,7 +66,7 @@ def compose(
     record = Record(
         kind=kind,
         name=name,
-        made=_now(),
+        made=now(),
         command=tuple(_own_command() if command is None else command),
         settings=dict(settings or {}),
         versions=_versions(),
@@ -138,6 +138,22 @@ def digest(path: Path, hasher: Hasher) -> Digest:
     return hasher.of_file(path) if path.is_file() else of_list(hasher.of_files(path, listed(path)))
 
 
+def told(folder: Path) -> Digest | None:
+    """The same of a folder by the word of its lineage, if no file has another size or is younger than that.
+
+    So terabytes of shards and checkpoints are not read to name them as parents.
+    """
+    own = _read_file(folder / FILE_NAME)
+    if own is None or not own.record.files:
+        return None
+    written = (folder / FILE_NAME).stat().st_mtime_ns
+    for name, was in own.record.files.items():
+        stat = (folder / name).stat() if (folder / name).is_file() else None
+        if stat is None or stat.st_size != was.bytes or stat.st_mtime_ns > written:
+            return None
+    return of_list(own.record.files)
+
+
 def listed(folder: Path) -> list[str]:
     """The files that make up a folder: those that its lineage lists, or all."""
     own = _read_file(folder / FILE_NAME)
@@ -180,7 +196,8 @@ def _parent(role: str, path: Path, hasher: Hasher) -> tuple[Parent, Lineage | No
     lineage = read(path)
     place = path.resolve()
     named = None if lineage is None else identity(lineage.record)
-    return Parent(role=role, name=place.name, path=place, digest=digest(path, hasher), record=named), lineage
+    held = (told(path) if path.is_dir() else None) or digest(path, hasher)
+    return Parent(role=role, name=place.name, path=place, digest=held, record=named), lineage
 
 
 def _folded(parents: list[Parent]) -> tuple[Parent, ...]:
@@ -221,8 +238,8 @@ def _own_command() -> list[str]:
     return ["python", program, *words] if program.endswith(".py") else [Path(program).name, *words]
 
 
-def _now() -> str:
-    """UTC; SOURCE_DATE_EPOCH says another time where artefacts must be the same byte for byte."""
+def now() -> str:
+    """The time in UTC as records have it; SOURCE_DATE_EPOCH says another, so that artefacts can be equal."""
     fixed = os.environ.get("SOURCE_DATE_EPOCH", "")
     seconds = int(fixed) if fixed.isascii() and fixed.isdigit() and len(fixed) < 12 else int(time.time())
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

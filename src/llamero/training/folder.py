@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from llamero.errors import FormatError, ModelNotFound, SettingError
+from llamero.formats import lineage
 from llamero.formats.gguf_write import write_gguf
 from llamero.formats.jsontext import read_object, write_object
+from llamero.formats.lineage_record import Lineage
 from llamero.model.config import Config, RopeScaling
 from llamero.tokenizer.load import load_tokenizer
 from llamero.tokenizer.tokenizer import Tokenizer
@@ -17,7 +19,9 @@ from llamero.tokenizer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Folder:
-    """RUN/{run.json, log.jsonl, tokenizer.gguf, data/, checkpoints/, samples/, model.gguf}; nothing is made by looking.
+    """RUN/{run.json, lineage.json, log.jsonl, tokenizer.gguf, data/, checkpoints/, samples/, model.gguf}.
+
+    Nothing is made by looking.
 
     Raises SettingError where a file has the folder's name.
     """
@@ -68,14 +72,19 @@ class Folder:
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"{self.path / 'run.json'}: does not describe a model: {error!r}") from error
 
-    def keep_tokenizer(self, tokenizer: Tokenizer) -> Tokenizer:
+    @property
+    def vocabulary(self) -> Path:
+        return self.path / "tokenizer.gguf"
+
+    def keep_tokenizer(self, tokenizer: Tokenizer, made_by: Lineage | None = None) -> Tokenizer:
         """Store the run's vocabulary, in a GGUF file without weights."""
-        write_gguf(self.path / "tokenizer.gguf", {"general.architecture": "llama"} | tokenizer.to_gguf(), [])
+        about = {"general.architecture": "llama"} | (lineage.inside(self.vocabulary, made_by) if made_by else {})
+        write_gguf(self.vocabulary, about | tokenizer.to_gguf(), [])
         return tokenizer
 
     def tokenizer(self) -> Tokenizer | None:
         """The stored vocabulary; None where there is none yet."""
         try:
-            return load_tokenizer(self.path / "tokenizer.gguf")
+            return load_tokenizer(self.vocabulary)
         except ModelNotFound:
             return None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from llamero.errors import SettingError, WeightsError, nearest
+from llamero.formats.lineage_record import Lineage
 from llamero.training.batch import Batch, Source
 from llamero.training.guard import Guard, Limits
 from llamero.training.manifest import State
@@ -69,7 +70,7 @@ class Run:
 
     With a `folder` the run is saved there, and one that was saved there before is gone on with, exactly; a changed
     setting or other data is refused, except those settings named in `changed` (such as "schedule.steps"). With a
-    `team` of several processes each does its share of every batch.
+    `team` of several processes each does its share of every batch. made_by: the lineage that its checkpoints carry on.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Run:
         folder: Path | None = None,
         changed: Collection[str] = (),
         team: Team | None = None,
+        made_by: Lineage | None = None,
     ) -> None:
         self.parameters, self.objective, self.batches, self.settings = parameters, objective, batches, settings
         self.team = team or Alone()
@@ -88,7 +90,9 @@ class Run:
         self.guard = Guard(settings.limits)
         self.step, self.updates = 0, 0
         allowed = {key for name in changed for key in _named(name, self.origin)}
-        self.saver = None if folder is None else Saver(folder / "checkpoints", self.team, settings.keep)
+        self.saver = (
+            None if folder is None else Saver(folder / "checkpoints", self.team, settings.keep, made_by=made_by)
+        )
         saved = None if self.saver is None else self.saver.newest()
         if saved is not None:
             _check_same(saved.state.origin, self.origin, allowed, saved.path)

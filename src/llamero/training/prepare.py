@@ -12,6 +12,7 @@ from llamero.corpus.held_out import is_held_out
 from llamero.corpus.texts import documents, text_files
 from llamero.corpus.tokenize import HELD_OUT, Job, tokenize
 from llamero.errors import SettingError
+from llamero.formats import lineage
 from llamero.formats.shards import MANIFEST, Shards
 from llamero.tokenizer.learn import learn
 from llamero.tokenizer.learn_sentencepiece import learn_sentencepiece
@@ -60,6 +61,7 @@ class Prepared:
     tokenizer: Tokenizer
     source: Source
     held_out: HeldOut | None
+    parents: tuple[tuple[str, Path], ...]  # of whatever the run makes, for its lineage
 
 
 def prepare(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -> Prepared:
@@ -80,7 +82,9 @@ def prepare(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -> P
             shards.verify(tell)
     split = {name: _split(shards, recipe.held_out) for name, shards in streams.items()}
     source = _source(recipe, {name: learnt for name, (learnt, _) in split.items()}, proportions)
-    return Prepared(recipe, tokenizer, source, _held_out(recipe, [kept for _, kept in split.values()], tokenizer))
+    held_out = _held_out(recipe, [kept for _, kept in split.values()], tokenizer)
+    parents = [("tokenizer", folder.vocabulary), *(("shards", shards.folder) for shards in streams.values())]
+    return Prepared(recipe, tokenizer, source, held_out, tuple(parents))
 
 
 def _held_out(recipe: Recipe, kept: list[Stream], tokenizer: Tokenizer) -> HeldOut | None:
@@ -124,12 +128,16 @@ def _tokenizer(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -
                 f"{folder.path} holds a run with the tokenizer {own.fingerprint()}, and {given.fingerprint()} is asked "
                 "for now; give the same, or name another folder"
             )
-        own = own or folder.keep_tokenizer(given)
+        made_by = lineage.compose("tokenizer", parents=[("tokenizer", data.tokenizer)])
+        own = own or folder.keep_tokenizer(given, made_by)
     if own is None:
-        text_files(data.text)  # refuses what is not there
+        texts = [("text", file) for file in text_files(data.text)]  # refuses what is not there
+        settings = {"size": recipe.model.vocab, "learner": recipe.learner, "held_out": recipe.held_out}
+        made_by = lineage.compose("tokenizer", parents=texts, settings=settings)
         listener.note(f"learning a vocabulary of {recipe.model.vocab} tokens")
         learner = learn if recipe.learner == "bpe" else learn_sentencepiece
-        own = folder.keep_tokenizer(Tokenizer(learner(_texts(data, recipe.held_out), recipe.model.vocab)))
+        definition = learner(_texts(data, recipe.held_out), recipe.model.vocab)
+        own = folder.keep_tokenizer(Tokenizer(definition), made_by)
     if data.tokenizer is None and own.vocab_size != recipe.model.vocab:
         raise SettingError(
             f"{folder.path} holds a run with a vocabulary of {own.vocab_size}, and {recipe.model.vocab} is asked for "
@@ -160,7 +168,7 @@ def _tokenized(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -
     few = len(list(islice(documents(text_files(data.text)), _FEW))) < _FEW
     job = Job(
         texts=data.text,
-        tokenizer=folder.path / "tokenizer.gguf",
+        tokenizer=folder.vocabulary,
         out=folder.data,
         hold_out=0.0 if few else recipe.held_out,
         workers=data.workers,

@@ -10,9 +10,11 @@ from typing import Any
 
 import torch
 
+from llamero.formats import lineage
 from llamero.formats.blocks import TYPES
 from llamero.model.config import Config
 from llamero.ops.torch_ops import TorchOps
+from llamero.training.averaging import average, last_checkpoints
 from llamero.training.export import check_kind, export
 from llamero.training.folder import Folder
 from llamero.training.interruption import Interruption
@@ -26,6 +28,7 @@ from llamero.training.prepare import Data, prepare
 from llamero.training.presets import preset
 from llamero.training.pretrain import NextToken
 from llamero.training.recipe import Recipe
+from llamero.training.saver import Keep
 
 
 def train(
@@ -88,7 +91,10 @@ def pretrain(
     recipe = prepared.recipe
     parameters = fresh(recipe.model, recipe.seed, device)
     objective = NextToken(ops, weights(recipe.model, parameters), recompute=recipe.recompute, z_loss=recipe.z_loss)
-    run = Run(parameters, objective, prepared.source, _settings(recipe), folder.path, allow_change)
+    settings = {"preset": name, **recipe.flat()}
+    made_by = lineage.compose("run", name=folder.path.resolve().name, parents=prepared.parents, settings=settings)
+    run = Run(parameters, objective, prepared.source, _settings(recipe), folder.path, allow_change, made_by=made_by)
+    lineage.write(folder.path, made_by, living=True)
     described = {"preset": name, "settings": recipe.flat(), "data": prepared.source.origin}
     folder.describe(described)
     listener.begin(described, run.step)
@@ -98,8 +104,22 @@ def pretrain(
     if run.step < recipe.steps:
         listener.note(f"stopped and saved after step {run.step} of {recipe.steps}; the same command goes on from there")
         return None
-    about = prepared.tokenizer.to_gguf() | {"general.name": folder.path.name}
-    return export(folder.model, recipe.model, arrays(parameters), about, TYPES[recipe.export])
+    chosen = last_checkpoints(folder.checkpoints, recipe.average)
+    values = arrays(parameters) if recipe.average == 1 else average(chosen)
+    about = prepared.tokenizer.to_gguf() | {"general.name": folder.path.name} | _lineage(folder, chosen, recipe)
+    return export(folder.model, recipe.model, values, about, TYPES[recipe.export])
+
+
+def _lineage(folder: Folder, checkpoints: Sequence[Path], recipe: Recipe) -> dict[str, str]:
+    """The model's, from its checkpoints; of the time of the last, so that writing it again changes nothing."""
+    parents = [*(("checkpoint", path) for path in checkpoints), ("tokenizer", folder.vocabulary)]
+    settings = {"stored as": recipe.export, "steps": recipe.steps}
+    made_by = lineage.compose("model", name=folder.model.name, parents=parents, settings=settings)
+    then = lineage.read(checkpoints[-1])
+    if then is not None:
+        record = replace(made_by.record, made=then.record.made, command=then.record.command)
+        made_by = replace(made_by, record=record)
+    return lineage.inside(folder.model, made_by)
 
 
 def _ops(recipe: Recipe, device: str, folder: Folder) -> tuple[TorchOps, Recipe]:
@@ -121,6 +141,7 @@ def _settings(recipe: Recipe) -> Settings:
         limits=recipe.limits(),
         micro=recipe.at_once,
         save_every=recipe.save_every,
+        keep=Keep(recipe.keep, recipe.keep_every),
         also={"dtype": recipe.dtype, "z_loss": recipe.z_loss} | model,
     )
 

@@ -54,6 +54,9 @@ class Recipe:
     sample_every: Annotated[int, "steps between samples (0: only at the end)"] = 0
     prompt: Annotated[str, "how samples begin (the begin token alone)"] = ""
     save_every: Annotated[int, "steps between checkpoints (0: only at the end)"] = 200
+    keep: Annotated[int, "how many of the last checkpoints are kept"] = 2
+    keep_every: Annotated[int, "keep for ever the checkpoints of every so many steps (0: none)"] = 0
+    average: Annotated[int, "how many of the last checkpoints the finished model is the mean of"] = 1
     export: Annotated[Export, "how the finished model's matrices are stored"] = "F16"
     spread: Annotated[float, "skip a step whose loss is so many deviations above the last ones' (0: never)"] = 8.0
     surge: Annotated[float, "skip a step whose gradients are so many times the last ones' (0: never)"] = 10.0
@@ -74,7 +77,9 @@ class Recipe:
             raise SettingError(f"cooldown belongs to the schedule wsd, not to {self.schedule}")
         if not 0 <= self.held_out <= 0.5:
             raise SettingError(f"held_out is a share of the text from 0 to 0.5, got {self.held_out}")
-        for name in ("micro", "recompute", "save_every", "validate_every", "sample_every", "z_loss"):
+        if not 1 <= self.average <= self.keep:
+            raise SettingError(f"average ({self.average}) is at least 1 and at most what is kept, keep ({self.keep})")
+        for name in ("keep_every", "micro", "recompute", "save_every", "validate_every", "sample_every", "z_loss"):
             if getattr(self, name) < 0:
                 raise SettingError(f"{name} cannot be negative, got {getattr(self, name)}")
         self.rates(), self.constants(), self.limits(), self.batches()  # each refuses what is absurd
@@ -142,7 +147,8 @@ def settings() -> dict[str, tuple[Any, str]]:
 def changed(recipe: Recipe, **changes: Any) -> Recipe:
     """The recipe with other values. What follows from a value follows, unless it is given too.
 
-    Fewer steps shorten the warm-up; a schedule brings its own descent; another batch or context has no ramp. Raises
+    Fewer steps shorten the warm-up; a schedule brings its own descent; another batch or context has no ramp;
+    as many checkpoints are kept as are averaged. Raises
     SettingError for a name that is no setting, with the nearest that is, and for a value of another type.
     """
     known = settings()
@@ -160,6 +166,8 @@ def changed(recipe: Recipe, **changes: Any) -> Recipe:
         follows["floor"] = 0.1 if curve == "cosine" else 0.0
     if changes.keys() & {"batch", "context"}:
         follows["ramp"] = ""
+    if "average" in changes:
+        follows["keep"] = max(changes["average"], recipe.keep)
     values = follows | changes
     try:
         model = replace(recipe.model, **{name: values.pop(name) for name in _MODEL if name in values})

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -20,9 +20,13 @@ import torch
 from torch import Tensor as TorchTensor
 
 from llamero.errors import SettingError, StorageError
+from llamero.formats import lineage
 from llamero.formats.atomic import sync_folder
+from llamero.formats.lineage_digest import Hasher
+from llamero.formats.lineage_record import Digest, Lineage
 from llamero.training.checkpoint import Checkpoint, folder_name, manifest_of, newest_whole, pieces, steps, write_pieces
-from llamero.training.manifest import State
+from llamero.training.manifest import NAME as MANIFEST
+from llamero.training.manifest import Manifest, State
 from llamero.training.pieces import Piece
 from llamero.training.team import Alone, Team
 
@@ -48,7 +52,7 @@ class Saver:
 
     folder: on storage that all processes of the team share. background: write in a thread; what goes wrong there is
     raised by the next `save`, `check` or `wait`. While it writes, the host's memory holds a copy of all that is saved.
-    about: said of the run in every manifest.
+    about: said of the run in every manifest. made_by: the run's lineage, from which each checkpoint has its own.
     """
 
     def __init__(
@@ -58,7 +62,9 @@ class Saver:
         keep: Keep | None = None,
         background: bool = True,
         about: Mapping[str, Any] | None = None,
+        made_by: Lineage | None = None,
     ) -> None:
+        self.made_by = made_by
         self.folder, self.team, self.keep, self.background = folder, team or Alone(), keep or Keep(), background
         self.about = {"torch": torch.__version__} | dict(about or {})
         self._thread: Thread | None = None
@@ -136,11 +142,23 @@ class Saver:
             if not path.is_file() or path.stat().st_size != file.bytes:
                 raise StorageError(f"{path} is not here: the folder must be on storage that all processes share")
         manifest.write(hidden)
+        if self.made_by is not None:
+            _write_lineage(hidden, self.made_by, manifest)
         sync_folder(hidden)
         _rename(hidden, self.folder / folder_name(state.step))
         for step in self.keep.old(steps(self.folder)):
             _remove(self.folder / folder_name(step))
         return {}
+
+
+def _write_lineage(folder: Path, run: Lineage, manifest: Manifest) -> None:
+    """The run's lineage as that of a checkpoint; the files' hashes are known from writing them."""
+    step = manifest.state.step
+    settings = {**run.record.settings, "step": step}
+    record = replace(run.record, kind="checkpoint", name=folder_name(step), made=lineage.now(), settings=settings)
+    files = {name: Digest(file.sha256, file.bytes) for name, file in manifest.files.items()}
+    files[MANIFEST] = Hasher().of_file(folder / MANIFEST)
+    lineage.write(folder, replace(run, record=record), files=files)
 
 
 def _make(hidden: Path) -> dict[str, Any]:

@@ -28,6 +28,7 @@ COMMANDS = {
     "tokenize": "turn text files into token shards for training",
     "mix": "show what a mixture of token shards comes to: proportions and epochs",
     "train": "raise a model from text, or go on with a run that was stopped",
+    "average": "write the mean of several checkpoints of a run as a model",
     "pull": "fetch a model by its name at a hub",
 }
 _EXAMPLES = """\

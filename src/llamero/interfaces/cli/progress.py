@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Literal
 
-Unit = Literal["bytes", "tokens", "runs"]
+Unit = Literal["bytes", "tokens", "runs", "checkpoints"]
 
 _PATIENCE = 0.5  # seconds before a bar appears
 

@@ -1,0 +1,53 @@
+"""`llamero average`: the mean of several checkpoints of a run, as a model's file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import get_args
+
+from llamero.errors import SettingError
+from llamero.formats.blocks import TYPES
+from llamero.interfaces.cli.progress import progress
+from llamero.training.recipe import Export
+
+EXAMPLES = """\
+examples:
+  llamero average runs/my --last 3 --out mean.gguf       the three newest checkpoints
+  llamero average runs/my/checkpoints/step-00001000 runs/my/checkpoints/step-00001200 --out mean.gguf
+  llamero train tiny --text stories.txt --out runs/my --average 3     the same at the end of a run
+"""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command's own options."""
+    parser.add_argument("path", type=Path, nargs="+", metavar="PATH", help="a run's folder, or some of its checkpoints")
+    parser.add_argument("--last", type=int, metavar="N", help="of a run: how many of the newest (all)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the GGUF file to write")
+    parser.add_argument("--export", default="F16", choices=get_args(Export), help="how matrices are stored (F16)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Average and write."""
+    from llamero.training.averaging import average, last_checkpoints
+    from llamero.training.checkpoint import steps
+    from llamero.training.export import check_kind, export
+    from llamero.training.folder import Folder
+
+    if (args.path[0] / "checkpoints").is_dir():
+        if len(args.path) > 1:
+            raise SettingError("give one run, or several checkpoints of one")
+        folder = Folder(args.path[0])
+        chosen = last_checkpoints(folder.checkpoints, args.last or max(len(steps(folder.checkpoints)), 1))
+    else:
+        if args.last is not None:
+            raise SettingError("--last belongs to a run's folder")
+        chosen, folder = args.path, Folder(args.path[0].resolve().parents[1])
+    config, tokenizer, kind = folder.config(), folder.tokenizer(), TYPES[args.export]
+    check_kind(kind, config)
+    with progress("reading", "checkpoints") as bar:
+        weights = average(chosen, bar)
+    about = {"general.name": folder.path.resolve().name} | (tokenizer.to_gguf() if tokenizer else {})
+    export(args.out, config, weights, about, kind)
+    print(f"{args.out}: the mean of {', '.join(path.name for path in chosen)}")
+    return 0
