@@ -135,7 +135,7 @@ class TorchOps:
         lengths, outputs = [span.length for span in step.spans], []
         for span, one_q, one_k, one_v in zip(step.spans, *(torch.split(x, lengths) for x in (q, k, v)), strict=True):
             one_k, one_v = _remember(step.store, layer, span, one_k, one_v)
-            outputs.append(_attend(one_q[None], one_k[None], one_v[None])[0])
+            outputs.append(attend(one_q[None], one_k[None], one_v[None])[0])
         return torch.cat(outputs).reshape(q.shape[0], -1)
 
     def swiglu(self, gate: TorchTensor, up: TorchTensor) -> TorchTensor:
@@ -148,6 +148,10 @@ class TorchOps:
 
     def take(self, x: TorchTensor, rows: Sequence[int]) -> TorchTensor:
         return x[torch.as_tensor(rows, dtype=torch.long, device=self.device)]
+
+    def own(self, x: TorchTensor) -> TorchTensor:
+        """Of something that each token of a step has (tokens, ...), what this process works on: here, all."""
+        return x
 
     def cross_entropy(
         self, logits: TorchTensor, targets: TorchTensor, weights: TorchTensor
@@ -199,12 +203,12 @@ def _attend_groups(q: TorchTensor, k: TorchTensor, v: TorchTensor, step: TorchSt
     outputs = []
     parts = (torch.split(x, [rows * length for rows, length in step.groups]) for x in (q, k, v))
     for shape, *group in zip(step.groups, *parts, strict=True):
-        outputs.append(_attend(*(x.unflatten(0, shape) for x in group)).flatten(0, 1))
+        outputs.append(attend(*(x.unflatten(0, shape) for x in group)).flatten(0, 1))
     out = torch.cat(outputs) if len(outputs) > 1 else outputs[0]
     return out if step.places is None else out.index_select(0, step.places)
 
 
-def _attend(q: TorchTensor, k: TorchTensor, v: TorchTensor) -> TorchTensor:
+def attend(q: TorchTensor, k: TorchTensor, v: TorchTensor) -> TorchTensor:
     """Causal attention of the last tokens of each sequence: (batch, length, heads, head_dim)."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # (batch, heads, length, head_dim)
     new, total = q.shape[2], k.shape[2]

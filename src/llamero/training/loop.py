@@ -140,7 +140,7 @@ class Run:
                 f"step {self.step}: {self.guard.skips} steps in a row were skipped, the last because "
                 f"{done.skipped}; go on from an earlier checkpoint with a lower rate"
             )
-        leave = stop is not None and self.team.total(float(stop())) > 0
+        leave = stop is not None and self.team.any(stop())
         every = self.settings.save_every
         if self.step == last or leave or (every and self.step % every == 0):
             self.save()

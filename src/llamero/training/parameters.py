@@ -20,23 +20,24 @@ Parameters: TypeAlias = dict[str, Parameter]
 _SPREAD = 0.02  # standard deviation of fresh matrices
 
 
-def fresh(config: Config, seed: int, device: str = "cpu") -> Parameters:
-    """Untrained parameters, each drawn from (seed, name) alone.
+def drawn(config: Config, seed: int, name: str) -> Tensor:
+    """The untrained value of one parameter, from (seed, name) alone.
 
     Matrices are normal with deviation 0.02; those that write to the residual stream (wo, w2) are narrower by
     sqrt(2 * layers), so that the stream does not widen with depth (Radford et al. 2019, section 2.3). Norms are ones.
     """
-    parameters = {}
-    for name, shape in config.shapes().items():
-        if len(shape) == 1:
-            value = torch.ones(shape)
-        else:
-            digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=7).digest()
-            generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
-            narrow = (2 * config.layers) ** -0.5 if name.endswith((".wo", ".w2")) else 1.0
-            value = torch.randn(shape, generator=generator) * (_SPREAD * narrow)
-        parameters[name] = Parameter(value.to(device))
-    return parameters
+    shape = config.shapes()[name]
+    if len(shape) == 1:
+        return torch.ones(shape)
+    digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=7).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+    narrow = (2 * config.layers) ** -0.5 if name.endswith((".wo", ".w2")) else 1.0
+    return torch.randn(shape, generator=generator) * (_SPREAD * narrow)
+
+
+def fresh(config: Config, seed: int, device: str = "cpu") -> Parameters:
+    """Untrained parameters, see `drawn`."""
+    return {name: Parameter(drawn(config, seed, name).to(device)) for name in config.shapes()}
 
 
 def given(config: Config, arrays: Mapping[str, NDArray[np.float32]], device: str = "cpu") -> Parameters:

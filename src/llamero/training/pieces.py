@@ -78,7 +78,7 @@ def first_holder(tensor: TorchTensor) -> bool:
         return True
     coordinate = tensor.device_mesh.get_coordinate()
     assert coordinate is not None
-    return all(at == 0 or how.is_shard() for at, how in zip(coordinate, tensor.placements, strict=True))
+    return all(at == 0 or not how.is_replicate() for at, how in zip(coordinate, tensor.placements, strict=True))
 
 
 @dataclass(frozen=True)

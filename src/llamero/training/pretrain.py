@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from llamero.ops.torch_ops import TorchOps
 from llamero.training.allocator import keep_freed_memory
 from llamero.training.batch import Batch
 
+Stream: TypeAlias = Callable[..., Tensor]
+"""What is called as `model.llama.hidden` is, and gives the same."""
+
 
 class NextToken:
     """Cross-entropy of each counted target in float32, summed, in nats.
@@ -28,17 +32,25 @@ class NextToken:
     recompute: of every so many layers, one keeps only its input and is computed again when gradients reach it: 0, none;
     1, every layer, which takes the least memory and a third more arithmetic; 2, every second. z_loss: weight of the
     squared logarithm of the softmax's sum, which keeps logits near zero (Chowdhery et al. 2022, section 5); it is not
-    part of the loss that is told. Raises SettingError.
+    part of the loss that is told. stream: the forward pass up to the last layer, where it is not simply `hidden` (see
+    sharded.py). Raises SettingError.
     """
 
     def __init__(
-        self, ops: TorchOps, weights: Weights[Tensor], rows: int = 1024, recompute: int = 0, z_loss: float = 0.0
+        self,
+        ops: TorchOps,
+        weights: Weights[Tensor],
+        rows: int = 1024,
+        recompute: int = 0,
+        z_loss: float = 0.0,
+        stream: Stream = hidden,
     ) -> None:
         if rows < 1 or recompute < 0 or z_loss < 0:
             raise SettingError(
                 f"rows ({rows}) must be positive, recompute ({recompute}), z_loss ({z_loss}) not negative"
             )
-        self.ops, self.weights, self.rows, self.recompute, self.z_loss = ops, weights, rows, recompute, z_loss
+        self.ops, self.weights, self.stream = ops, weights, stream
+        self.rows, self.recompute, self.z_loss = rows, recompute, z_loss
         if ops.device.type == "cpu":
             keep_freed_memory()
 
@@ -63,7 +75,7 @@ class NextToken:
 
     def _hidden(self, batch: Batch) -> Tensor:
         ids = batch.inputs.reshape(-1).tolist()
-        return hidden(self.ops, self.weights, None, ids, batch.spans, self._block)
+        return self.stream(self.ops, self.weights, None, ids, batch.spans, self._block)
 
     def _block(self, ops: Ops[Tensor, Tensor], config: Config, layer: Layer[Tensor], x: Tensor, *step: Any) -> Tensor:
         """A layer of the forward pass, kept or to be computed again."""
@@ -74,8 +86,8 @@ class NextToken:
         return again
 
     def _targets(self, batch: Batch) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        targets = torch.from_numpy(batch.targets.reshape(-1)).to(self.ops.device)
-        counts = torch.from_numpy(batch.counts.reshape(-1)).to(self.ops.device)
+        targets, counts = (torch.from_numpy(x.reshape(-1)).to(self.ops.device) for x in (batch.targets, batch.counts))
+        targets, counts = self.ops.own(targets), self.ops.own(counts)
         return torch.split(targets, self.rows), torch.split(counts, self.rows)
 
     def _loss(self, x: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

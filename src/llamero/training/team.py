@@ -39,6 +39,11 @@ class Team(Protocol):
         ...
 
     @property
+    def device(self) -> str:
+        """Where this process computes, such as "cuda:1"."""
+        ...
+
+    @property
     def lead(self) -> bool:
         """Whether this process writes journals and speaks for all; process 0 does."""
         ...
@@ -49,6 +54,10 @@ class Team(Protocol):
 
     def total(self, value: float) -> float:
         """The sum of a value over all shares, the same number on all processes."""
+        ...
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on any process, the same answer on all."""
         ...
 
     def clip(self, parameters: Mapping[str, Tensor], limit: float) -> float:
@@ -76,6 +85,7 @@ class Alone:
     size: int = 1
     process: int = 0
     processes: int = 1
+    device: str = "cpu"
     lead: bool = True
 
     def share(self, batch: Batch) -> Batch:
@@ -83,6 +93,9 @@ class Alone:
 
     def total(self, value: float) -> float:
         return value
+
+    def any(self, flag: bool) -> bool:
+        return flag
 
     def clip(self, parameters: Mapping[str, Tensor], limit: float) -> float:
         return torch.nn.utils.clip_grad_norm_(parameters.values(), limit).item()
