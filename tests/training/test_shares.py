@@ -109,9 +109,15 @@ def test_rows_are_exact_for_decimals():
     assert in_rows([Fraction(7)]) == [1]
 
 
-@given(st.lists(st.integers(1, 10**9), min_size=1, max_size=20))
+@given(st.lists(st.integers(10**4, 10**7), min_size=1, max_size=20))
 def test_rows_are_near_for_anything(weights):
     rows = in_rows([Fraction(weight) for weight in weights])
-    assert min(rows) >= 1
     for count, weight in zip(rows, weights, strict=True):
-        assert abs(count / sum(rows) - weight / sum(weights)) < (1 + len(weights)) / 2**16
+        assert count / sum(rows) == pytest.approx(weight / sum(weights), rel=0.01, abs=1e-7)
+
+
+def test_small_shares_are_kept():
+    assert in_rows([Fraction(1, 10**6), 1 - Fraction(1, 10**6)]) == [1, 999_999]
+    assert in_rows([Fraction(1, 99_991), Fraction(99_990, 99_991)]) == [1, 99_990]
+    with pytest.raises(SettingError, match=r"less than one row in 1,048,576"):
+        in_rows([Fraction(1), Fraction(10**7)])

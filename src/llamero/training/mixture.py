@@ -21,8 +21,8 @@ from llamero.training.turns import Turns
 class Mixture:
     """A `Source` over several streams. Each has its own epochs: it begins a new one when its rows are used up.
 
-    streams: by name. proportions: of all rows, for the same names, which `shares.solve` finds; kept exactly where they
-    have a common denominator of at most 65,536, else rounded to that.
+    streams: by name. proportions: of all rows, for the same names, which `shares.solve` finds; `shares.in_rows` says
+    how exactly they are kept.
     """
 
     def __init__(

@@ -12,6 +12,7 @@ from typing import Final
 from llamero.errors import SettingError, nearest
 
 _WISH: Final = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(%|x| ?epochs?)?")
+_MOST: Final = 1 << 20  # rows after which a mixture repeats its order
 _NEAR: Final = Fraction(1, 100)  # a total of whole steps may differ so much from one by epochs
 
 
@@ -91,17 +92,19 @@ def _whole(fixed: Fraction, total: int | None, more: bool) -> Fraction:
     return Fraction(total)
 
 
-def in_rows(proportions: Sequence[Fraction], most: int = 1 << 16) -> list[int]:
-    """Whole numbers of rows in these proportions, at most `most` in all and at least one each.
+def in_rows(proportions: Sequence[Fraction]) -> list[int]:
+    """Whole numbers of rows in these proportions, as few as there can be.
 
-    Exact where the proportions have so small a common denominator, as decimals do; else rounded by largest remainders,
-    which changes a proportion by less than 1 / most.
+    Exact where the proportions have a common denominator of at most 1,048,576, as decimals do; else that many rows are
+    shared out by largest remainders. Raises SettingError for a share of less than one of them.
     """
     total = sum(proportions, Fraction(0))
     exact = [proportion / total for proportion in proportions]
-    period = min(lcm(*(proportion.denominator for proportion in exact)), most)
+    if min(exact) * _MOST < 1:
+        raise SettingError(f"a share of {float(min(exact)):.2g} is less than one row in {_MOST:,}; leave that part out")
+    period = min(lcm(*(proportion.denominator for proportion in exact)), _MOST)
     rows = [int(period * proportion) for proportion in exact]
     order = sorted(range(len(rows)), key=lambda i: rows[i] - period * exact[i])  # the largest remainder first
     for index in order[: period - sum(rows)]:
         rows[index] += 1
-    return [max(count, 1) for count in rows]
+    return rows

@@ -46,16 +46,19 @@ def _period(rows: Sequence[int], first: Sequence[int]) -> NDArray[np.int64]:
     soonest goes first, which meets every deadline where that is possible, and it always is.
     """
     period = sum(rows)
-    ready: list[list[tuple[int, int]]] = [[] for _ in range(period)]
-    for part, count in enumerate(rows):
-        for turn in range(count):
-            deadline = -(-(turn + 1) * period // count) - 1
-            ready[turn * period // count].append((deadline, part))
+    part = np.repeat(np.arange(len(rows)), rows)
+    count = np.repeat(np.array(rows, np.int64), rows)
+    turn = np.arange(period) - np.repeat(np.cumsum(rows) - rows, rows)
+    release, deadline = turn * period // count, -(-(turn + 1) * period // count) - 1
+    order = np.argsort(release, kind="stable")
+    jobs = zip(*(each[order].tolist() for each in (release, deadline, part)), strict=True)
+    job = next(jobs, None)
     turns = np.empty(period, np.int64)
     waiting: list[tuple[int, int, int]] = []
     for place in range(period):
-        for deadline, part in ready[place]:
-            heappush(waiting, (deadline, first[part], part))
-        deadline, _, turns[place] = heappop(waiting)
-        assert deadline >= place
+        while job is not None and job[0] == place:
+            heappush(waiting, (job[1], first[job[2]], job[2]))
+            job = next(jobs, None)
+        soonest, _, turns[place] = heappop(waiting)
+        assert soonest >= place
     return turns
