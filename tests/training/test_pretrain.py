@@ -194,3 +194,21 @@ def test_impossible_settings_are_refused(config):
         objective(config, fresh(config, 0), recompute=-1)
     with pytest.raises(SettingError):
         objective(config, fresh(config, 0), rows=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_same_bits_every_time_and_the_same_loss_for_every_split(config, tokens, dtype):
+    batch = Batches(tokens, context=16, sequences=6).at(0)
+
+    def results(micro):
+        parameters = livelier(config)
+        learner = NextToken(TorchOps(dtype=dtype), weights(config, parameters))
+        loss = sum(learner.accumulate(part, 96) for part in batch.split(micro)) / 96
+        return loss, {name: parameter.grad for name, parameter in parameters.items()}
+
+    loss, gradients = results(6)
+    again, same = results(6)
+    assert again == loss
+    assert all(torch.equal(gradients[name], same[name]) for name in gradients)
+    for micro in (1, 2, 4):
+        assert results(micro)[0] == pytest.approx(loss, rel=1e-6)

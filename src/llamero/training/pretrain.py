@@ -19,6 +19,8 @@ from llamero.ops.torch_ops import TorchOps
 from llamero.training.allocator import keep_freed_memory
 from llamero.training.batch import Batch
 
+_LOGITS = 1 << 28  # bytes of logits at once
+_FEWEST = 256  # tokens whose logits exist at once: fewer would not pay
 Stream: TypeAlias = Callable[..., Tensor]
 """What is called as `model.llama.hidden` is, and gives the same."""
 
@@ -27,7 +29,7 @@ class NextToken:
     """Cross-entropy of each counted target in float32, summed, in nats.
 
     The head is run and differentiated over `rows` tokens at a time, so that logits (rows, vocab) never exist for a
-    whole batch: they would be the largest arrays of a step by far.
+    whole batch: they would be the largest arrays of a step by far. By default they take up to a quarter of a gigabyte.
 
     recompute: of every so many layers, one keeps only its input and is computed again when gradients reach it: 0, none;
     1, every layer, which takes the least memory and a third more arithmetic; 2, every second. z_loss: weight of the
@@ -40,11 +42,13 @@ class NextToken:
         self,
         ops: TorchOps,
         weights: Weights[Tensor],
-        rows: int = 1024,
+        rows: int | None = None,
         recompute: int = 0,
         z_loss: float = 0.0,
         stream: Stream = hidden,
     ) -> None:
+        if rows is None:
+            rows = max(_FEWEST, _LOGITS // (weights.config.vocab * ops.dtype.itemsize))
         if rows < 1 or recompute < 0 or z_loss < 0:
             raise SettingError(
                 f"rows ({rows}) must be positive, recompute ({recompute}), z_loss ({z_loss}) not negative"
