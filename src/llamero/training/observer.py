@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from torch import Tensor
+
 from llamero.formats.atomic import atomic_file
+from llamero.model.weights import Weights
+from llamero.ops.torch_ops import TorchOps
 from llamero.training.folder import Folder
 from llamero.training.journal import Journal
 from llamero.training.listener import Listener
 from llamero.training.loop import Report, Run
+from llamero.training.parameters import weights
 from llamero.training.prepare import Prepared
 from llamero.training.pretrain import NextToken
 from llamero.training.samples import sample
@@ -47,10 +52,20 @@ class Observer:
 
     def _sample(self, step: int) -> None:
         recipe = self.prepared.recipe
-        text = sample(self.objective.ops, self.objective.weights, self.prepared.tokenizer, recipe.prompt)
-        with atomic_file(self.folder.sample(step)) as file:
-            file.write(text.encode("utf-8", "replace"))
-        self._tell("sample", step, prompt=recipe.prompt, text=text)
+        ops, whole = self._whole()
+        if self.run.team.lead:
+            text = sample(ops, whole, self.prepared.tokenizer, recipe.prompt)
+            with atomic_file(self.folder.sample(step)) as file:
+                file.write(text.encode("utf-8", "replace"))
+            self._tell("sample", step, prompt=recipe.prompt, text=text)
+
+    def _whole(self) -> tuple[TorchOps, Weights[Tensor]]:
+        """The model as one process can run it: as it is, or brought together on the CPU."""
+        team = self.run.team
+        if team.processes == 1:
+            return self.objective.ops, self.objective.weights
+        values = {name: team.whole(parameter).cpu() for name, parameter in self.run.parameters.items()}
+        return TorchOps(dtype=self.objective.ops.dtype), weights(self.prepared.recipe.model, values)
 
     def _tell(self, name: str, step: int, **values: Any) -> None:
         self.journal.event(name, step, **values)

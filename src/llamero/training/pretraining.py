@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -15,20 +16,24 @@ from llamero.formats.blocks import TYPES
 from llamero.model.config import Config
 from llamero.ops.torch_ops import TorchOps
 from llamero.training.averaging import average, last_checkpoints
+from llamero.training.crew import Crew, join
 from llamero.training.export import check_kind, export
 from llamero.training.folder import Folder
 from llamero.training.interruption import Interruption
 from llamero.training.journal import Journal
+from llamero.training.layout import Layout
 from llamero.training.listener import Listener
 from llamero.training.loop import Run, Settings
 from llamero.training.observer import Observer
-from llamero.training.parameters import arrays, fresh, weights
+from llamero.training.parameters import arrays, drawn
 from llamero.training.precision import dtype_of
-from llamero.training.prepare import Data, prepare
+from llamero.training.prepare import Data, Prepared, prepare
 from llamero.training.presets import preset
 from llamero.training.pretrain import NextToken
-from llamero.training.recipe import Recipe
+from llamero.training.recipe import DType, Recipe
 from llamero.training.saver import Keep
+from llamero.training.sharded import place
+from llamero.training.team import Alone, Team
 
 
 def train(
@@ -42,6 +47,7 @@ def train(
     until: int | None = None,
     allow_change: Collection[str] = (),
     device: str = "cpu",
+    layout: str | None = None,
     threads: int | None = None,
     listener: Listener | None = None,
     **settings: Any,
@@ -50,22 +56,26 @@ def train(
 
     text: files to learn from; or shards: a folder of them, or several as FOLDER=SHARE, with their tokenizer. out: the
     run's folder; the same call goes on with a run that was stopped. workers: processes that tokenize. until: stop after
-    so many steps.
-    allow_change: settings that a run that goes on may change. See `pretrain`, which this calls.
+    so many steps. allow_change: settings that a run that goes on may change. layout: how the processes that torchrun
+    started share the work, such as "shard=4,tensor=2" (see layout.py); None cuts the state over all of them. See
+    `pretrain`, which this calls.
     """
+    recipe = preset(name, **settings)
     data = Data(_paths(text), _paths(shards), None if tokenizer is None else Path(tokenizer), workers)
     if threads is not None:
         torch.set_num_threads(threads)
-    return pretrain(
-        preset(name, **settings),
-        data,
-        Folder(Path(out)),
-        name=name,
-        until=until,
-        allow_change=allow_change,
-        device=device,
-        listener=listener,
-    )
+    chosen = None if layout is None else Layout.parse(layout)
+    with join(chosen, device) as team:
+        return pretrain(
+            recipe,
+            data,
+            Folder(Path(out)),
+            name=name,
+            until=until,
+            allow_change=allow_change,
+            team=team,
+            listener=listener,
+        )
 
 
 def pretrain(
@@ -76,36 +86,81 @@ def pretrain(
     name: str = "",
     until: int | None = None,
     allow_change: Collection[str] = (),
-    device: str = "cpu",
+    team: Team | None = None,
     listener: Listener | None = None,
 ) -> Path | None:
     """Train to the recipe's last step and write the model -> its path; None where the run stopped before.
 
-    It stops at step `until`, and after the step in which Ctrl-C or SIGTERM comes; the same call goes on exactly. Raises
-    SettingError for settings that contradict each other or the run in the folder, before anything long begins.
+    It stops at step `until`, and after the step in which Ctrl-C or SIGTERM comes; the same call goes on exactly. Of a
+    team all processes call it; the one that leads writes and tells. Raises SettingError for settings that contradict
+    each other or the run in the folder, before anything long begins.
     """
-    listener = listener or Listener()
+    team = team or Alone()
+    listener = listener if listener is not None and team.lead else Listener()
     check_kind(TYPES[recipe.export], recipe.model)
-    ops, recipe = _ops(recipe, device, folder)
-    prepared = prepare(recipe, data, folder, listener)
+    TorchOps(team.device)  # refuses a device that is not here
+    recipe = replace(recipe, dtype=_dtype(recipe, folder, team))
+    prepared = _prepared(recipe, data, folder, team, listener)
     recipe = prepared.recipe
-    parameters = fresh(recipe.model, recipe.seed, device)
-    objective = NextToken(ops, weights(recipe.model, parameters), recompute=recipe.recompute, z_loss=recipe.z_loss)
-    settings = {"preset": name, **recipe.flat()}
-    made_by = lineage.compose("run", name=folder.path.resolve().name, parents=prepared.parents, settings=settings)
-    run = Run(parameters, objective, prepared.source, _settings(recipe), folder.path, allow_change, made_by=made_by)
-    lineage.write(folder.path, made_by, living=True)
-    described = {"preset": name, "settings": recipe.flat(), "data": prepared.source.origin}
-    folder.describe(described)
-    listener.begin(described, run.step)
+    run, objective = _begin(prepared, folder, team, name, allow_change)
+    listener.begin({"preset": name, "settings": recipe.flat(), "data": prepared.source.origin}, run.step)
     stop = Interruption(lambda signal: listener.note(f"{signal}: finishing this step, then saving; once more ends it"))
-    with closing(Journal(folder.path, run.step)) as journal, stop:
+    with closing(Journal(folder.path if team.lead else None, run.step)) as journal, stop:
         run.train(Observer(run, objective, prepared, folder, journal, listener), until, stop)
     if run.step < recipe.steps:
         listener.note(f"stopped and saved after step {run.step} of {recipe.steps}; the same command goes on from there")
         return None
+    if team.lead:
+        _export(recipe, prepared, folder, run)
+        listener.note(
+            f"wrote {folder.model}; it speaks with: llamero run -m {folder.model} {recipe.prompt or 'Once'!r}"
+        )
+    return folder.model
+
+
+def _prepared(recipe: Recipe, data: Data, folder: Folder, team: Team, listener: Listener) -> Prepared:
+    """What one process prepares, which all others find ready."""
+    if isinstance(team, Crew):
+        team.layout.check(recipe.model, recipe.model.context, recipe.sequences)
+    prepared = prepare(recipe, data, folder, listener) if team.lead else None
+    team.barrier()
+    return prepared or prepare(recipe, data, folder, listener)
+
+
+def _dtype(recipe: Recipe, folder: Folder, team: Team) -> DType:
+    """The type of arithmetic: what is asked for; of "auto" what was chosen once, or by the process that leads now."""
+    if recipe.dtype != "auto":
+        return recipe.dtype
+    faster: DType = "bf16" if dtype_of("auto", team.device) == torch.bfloat16 else "f32"
+    before = folder.settings().get("dtype")
+    return cast(DType, team.exchange(before or faster)[0])
+
+
+def _begin(
+    prepared: Prepared, folder: Folder, team: Team, name: str, allow_change: Collection[str]
+) -> tuple[Run, NextToken]:
+    """The run, fresh or as it was saved, and what it learns; the folder says what it is."""
+    recipe = prepared.recipe
+    placed = place(team, recipe.model, partial(drawn, recipe.model, recipe.seed), dtype_of(recipe.dtype))
+    objective = NextToken(
+        placed.ops, placed.weights, recompute=recipe.recompute, stream=placed.stream, z_loss=recipe.z_loss
+    )
+    settings = {"preset": name, **recipe.flat()}
+    made_by = lineage.compose("run", name=folder.path.resolve().name, parents=prepared.parents, settings=settings)
+    run = Run(
+        placed.parameters, objective, prepared.source, _settings(recipe), folder.path, allow_change, team, made_by
+    )
+    if team.lead:
+        lineage.write(folder.path, made_by, living=True)
+        folder.describe({"preset": name, "settings": recipe.flat(), "data": prepared.source.origin})
+    return run, objective
+
+
+def _export(recipe: Recipe, prepared: Prepared, folder: Folder, run: Run) -> Path:
+    """The finished model's file: the last weights, or the mean of the last checkpoints."""
     chosen = last_checkpoints(folder.checkpoints, recipe.average)
-    values = arrays(parameters) if recipe.average == 1 else average(chosen)
+    here = recipe.average == 1 and run.team.processes == 1
+    values = arrays(run.parameters) if here else average(chosen)
     about = prepared.tokenizer.to_gguf() | {"general.name": folder.path.name} | _lineage(folder, chosen, recipe)
     return export(folder.model, recipe.model, values, about, TYPES[recipe.export])
 
@@ -120,16 +175,6 @@ def _lineage(folder: Folder, checkpoints: Sequence[Path], recipe: Recipe) -> dic
         record = replace(made_by.record, made=then.record.made, command=then.record.command)
         made_by = replace(made_by, record=record)
     return lineage.inside(folder.model, made_by)
-
-
-def _ops(recipe: Recipe, device: str, folder: Folder) -> tuple[TorchOps, Recipe]:
-    """The device, and the recipe with its type of arithmetic chosen: a run that goes on keeps what was chosen once."""
-    ops = TorchOps(device)
-    chosen = recipe.dtype
-    if chosen == "auto":
-        chosen = folder.settings().get("dtype") or ("bf16" if dtype_of("auto", device) == torch.bfloat16 else "f32")
-    ops.dtype = dtype_of(chosen, device)
-    return ops, replace(recipe, dtype=chosen)
 
 
 def _settings(recipe: Recipe) -> Settings:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final, Protocol
 
 import numpy as np
@@ -58,16 +59,16 @@ class HeldOut:
         self.windows = min((stream.tokens - 1) // context, max(most // context, 1))
         self._stream, self._sizes, self._context, self._rows = stream, sizes, context, rows
 
-    def measure(self, objective: Measured, team: Team, tell: Callable[[int, int], None] | None = None) -> Loss:
-        """The loss of all windows; of several processes each measures its share. tell: windows done, and in all."""
+    def measure(self, objective: Measured, team: Team) -> Loss:
+        """The loss of all windows. Of several processes each measures its share, in as many turns as the others."""
         nats, tokens, size = 0.0, 0, 0
-        for number, batch in enumerate(self._batches()):
-            if number % team.size == team.rank:
-                nats += objective.measure(batch)
-            tokens += batch.targets.size
-            size += int(self._sizes[batch.targets].sum())
-            if tell is not None:
-                tell(tokens // self._context, self.windows)
+        turns = self._batches()
+        while turn := list(islice(turns, team.size)):
+            own = turn[team.rank] if team.rank < len(turn) else replace(turn[0], counts=np.zeros_like(turn[0].counts))
+            nats += objective.measure(own)
+            for batch in turn:
+                tokens += batch.targets.size
+                size += int(self._sizes[batch.targets].sum())
         nats = team.total(nats)
         return Loss(nats / tokens, nats / math.log(2) / max(size, 1), tokens)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from llamero.errors import SettingError
-from llamero.interfaces.cli.terminal import note, table
+from llamero.interfaces.cli.terminal import table
 from llamero.interfaces.cli.tokenize import cores
 
 _LARGE = 1 << 25  # bytes of text for which it pays to start more processes
@@ -21,6 +21,8 @@ examples:
   llamero train tiny --text a.txt --out runs/wide --dim 256 --heads 8 --kv-heads 4 --ffn-dim 768 --optimizer muon
   llamero train 110m --shards stories/=0.8 books/=2x --tokenizer tokenizer.gguf --out runs/mix
   llamero train llama-2-7b --shards corpus/ --tokenizer tokenizer.model --out runs/7b --device cuda
+  torchrun --nproc-per-node 8 -m llamero.interfaces.cli.main train llama-3-8b --shards web --tokenizer t.json \\
+      --out runs/8b --device cuda --layout shard=4,tensor=2
   llamero train tiny --list                              the presets and their constants
 
 Documents of a text file end where a line says <|endoftext|>. Ctrl-C saves and leaves.
@@ -49,6 +51,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--allow-change", action="append", default=[], metavar="NAME", help="a setting that a run going on may change"
     )
     group.add_argument("--device", default="cpu", metavar="cpu|cuda", help="where it runs (cpu)")
+    group.add_argument("--layout", metavar="WAY=N,..", help="of processes that torchrun started: replicate, shard, ..")
     group.add_argument("--workers", type=int, metavar="N", help="processes that tokenize (one per core)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (one per core)")
     group.add_argument("--list", action="store_true", help="show the preset's settings and do nothing")
@@ -80,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise SettingError(f'training needs {error.name}: pip install "llamero[train]"') from error
     large = sum(Path(file).stat().st_size for file in args.text if Path(file).exists()) > _LARGE
-    path = train(
+    train(
         args.preset,
         out=args.out,
         text=args.text,
@@ -90,10 +93,9 @@ def run(args: argparse.Namespace) -> int:
         until=args.until,
         allow_change=args.allow_change,
         device=args.device,
+        layout=args.layout,
         threads=args.threads,
         listener=TrainingTerminal(),
         **given,
     )
-    if path is not None:
-        note(f"wrote {path}; talk to it with: llamero run -m {Path(path)} {args.prompt or 'Once'!r}")
     return 0
