@@ -10,6 +10,7 @@ import signal
 
 import numpy as np
 import pytest
+import torch
 
 import llamero
 from llamero.corpus.tokenize import Job, tokenize
@@ -20,6 +21,7 @@ from llamero.formats.lineage_digest import Hasher
 from llamero.formats.shards import Shards
 from llamero.tokenizer.learn import learn
 from llamero.tokenizer.tokenizer import Tokenizer
+from llamero.training import pretraining
 from llamero.training.folder import Folder
 from llamero.training.journal import read
 from llamero.training.listener import Listener
@@ -178,6 +180,27 @@ def test_a_full_disk_leaves_the_checkpoints_before_and_the_run_goes_on(text, tmp
     assert curve(tmp_path / "full") == curve(tmp_path / "straight")
 
 
+def test_another_split_of_batches_goes_on_within_rounding(text, tmp_path):
+    go(text, tmp_path / "straight")
+    for until, micro in ((4, 1), (8, 3), (None, 2)):
+        go(text, tmp_path / "split", until=until, micro=micro)
+    for ours, theirs in zip(curve(tmp_path / "straight"), curve(tmp_path / "split"), strict=True):
+        assert ours == pytest.approx(theirs, rel=2e-5)
+        assert ours[1] == pytest.approx(theirs[1], rel=1e-6)
+
+
+def test_the_arithmetic_is_chosen_once(text, tmp_path, monkeypatch):
+    for first, later in ((torch.bfloat16, torch.float32), (torch.float32, torch.bfloat16)):
+        chosen = {"auto": first, "bf16": torch.bfloat16, "f32": torch.float32}
+        monkeypatch.setattr(pretraining, "dtype_of", lambda precision, _device="cpu", chosen=chosen: chosen[precision])
+        out = tmp_path / str(first)
+        go(text, out, until=3, dtype="auto")
+        chosen["auto"] = later
+        go(text, out, until=6, dtype="auto")
+        settings = json.loads((out / "run.json").read_text())["settings"]
+        assert settings["dtype"] == ("bf16" if first == torch.bfloat16 else "f32")
+
+
 def test_until_stops_and_a_finished_run_is_only_written_again(text, tmp_path):
     assert go(text, tmp_path, until=7) is None
     assert len(curve(tmp_path)) == 7
@@ -263,6 +286,7 @@ def test_a_shard_with_an_id_beyond_the_vocabulary_is_refused(text, tmp_path):
     [
         ({"stepz": 3}, SettingError, "did you mean 'steps'"),
         ({"export": "Q8_0", "ffn_dim": 40}, FormatError, "40"),
+        ({"prompt": "The llama sings. " * 20}, SettingError, "prompt of samples"),
         ({"device": "nowhere"}, ValueError, "nowhere"),
         ({"allow_change": ["lerning"]}, SettingError, "no setting of this run"),
         ({"text": ()}, SettingError, "--text or --shards"),

@@ -71,6 +71,9 @@ def prepare(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -> P
     """
     tokenizer = _tokenizer(recipe, data, folder, listener)
     recipe = replace(recipe, model=replace(recipe.model, vocab=tokenizer.vocab_size))
+    prompt = len(tokenizer.encode(recipe.prompt))
+    if prompt >= recipe.model.context:
+        raise SettingError(f"the prompt of samples has {prompt} tokens; it must be shorter than {recipe.model.context}")
     streams, proportions = _streams(recipe, data, folder, listener)
     for shards in streams.values():
         if shards.tokenizer != tokenizer.fingerprint():
