@@ -217,9 +217,11 @@ def test_a_changed_horizon_is_refused_unless_allowed(text, tmp_path):
     with pytest.raises(SettingError, match=r"schedule\.steps 12, and 20"):
         go(text, tmp_path, steps=20)
     heard = Heard()
-    assert go(text, tmp_path, heard, steps=20, warmup=1, allow_change=["schedule.steps"]) is not None
+    assert go(text, tmp_path, heard, steps=20, allow_change=["schedule.steps"]) is not None
     assert heard.reports[0].step == 6
     assert heard.reports[-1].step == 20
+    go(text, tmp_path / "wsd", until=5, schedule="wsd")
+    assert go(text, tmp_path / "wsd", schedule="wsd", steps=20, allow_change=["steps"]) is not None
 
 
 def test_changed_text_is_refused(text, tmp_path):

@@ -138,7 +138,7 @@ class Run:
         if self.guard.skips == self.settings.limits.patience:
             raise WeightsError(
                 f"step {self.step}: {self.guard.skips} steps in a row were skipped, the last because "
-                f"{done.skipped}; go on from an earlier checkpoint with a lower rate"
+                f"{done.skipped}; remove the newest checkpoints, to go on from an earlier one with a lower rate"
             )
         leave = stop is not None and self.team.any(stop())
         every = self.settings.save_every

@@ -147,13 +147,20 @@ def _begin(
     )
     settings = {"preset": name, **recipe.flat()}
     made_by = lineage.compose("run", name=folder.path.resolve().name, parents=prepared.parents, settings=settings)
-    run = Run(
-        placed.parameters, objective, prepared.source, _settings(recipe), folder.path, allow_change, team, made_by
-    )
+    changes = _following(allow_change, recipe)
+    run = Run(placed.parameters, objective, prepared.source, _settings(recipe), folder.path, changes, team, made_by)
     if team.lead:
         lineage.write(folder.path, made_by, living=True)
         folder.describe({"preset": name, "settings": recipe.flat(), "data": prepared.source.origin})
     return run, objective
+
+
+def _following(allow_change: Collection[str], recipe: Recipe) -> set[str]:
+    """The settings that may change, with those that follow from another horizon."""
+    changes = set(allow_change)
+    if changes & {"steps", "schedule.steps"}:
+        changes |= {"schedule.warmup"} if recipe.schedule == "cosine" else {"schedule.warmup", "schedule.decay"}
+    return changes
 
 
 def _export(recipe: Recipe, prepared: Prepared, folder: Folder, run: Run) -> Path:
