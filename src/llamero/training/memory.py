@@ -35,19 +35,20 @@ class Memory:
         return float(sum(asdict(self).values()))
 
 
-def memory(task: Task, way: Way) -> Memory:
-    """What a device holds that trains this way."""
+def memory(task: Task, way: Way, own_kernels: bool = False) -> Memory:
+    """What a device holds that trains this way; own_kernels: as in hardware.py."""
     config, layout = task.config, way.layout
     weights = parameters(config)
     part = weights / (layout.shard * layout.tensor * way.pipeline.stages)
     muon = config.layers * layer_matrices(config) / weights if task.optimizer == "muon" else 0.0  # one moment is enough
     tokens = way.micro * task.context / layout.context
+    layer = (own_layer_bytes if own_kernels else layer_bytes)(config, layout.tensor, _width(task))
     return Memory(
         weights=4 * part,
         gradients=4 * part,
         optimizer=(8 - 4 * muon) * part,
-        activations=tokens * _activations(task, way),
-        logits=_logits(task, way, tokens),
+        activations=tokens * _activations(task, way, layer),
+        logits=_logits(task, way, tokens, own_kernels),
         working=_working(task, way),
     )
 
@@ -57,42 +58,49 @@ def _width(task: Task) -> int:
     return 2 if task.dtype == "bf16" else 4
 
 
-def _activations(task: Task, way: Way) -> float:
-    """Bytes kept for each token of a micro-batch, on all layers of a device."""
-    config, tensor = task.config, way.layout.tensor
-    layers = -(-config.layers // way.pipeline.stages)
+def _activations(task: Task, way: Way, layer: float) -> float:
+    """Bytes kept for each token of a micro-batch, on all layers of a device. layer: what one keeps of a token."""
+    layers = -(-task.config.layers // way.pipeline.stages)
     alive = way.pipeline.stages  # micro-batches whose way back has not come yet (Narayanan et al. 2021, section 2.2)
-    stream = config.dim * _width(task)
-    if way.checkpointing == "full":
-        return alive * layers * stream + layer_bytes(config, tensor, _width(task))
-    return alive * layers * layer_bytes(config, tensor, _width(task))
+    again = way.again(layers)
+    kept = (layers - again) * layer + again * task.config.dim * _width(task)
+    return alive * kept + (layer if again else 0.0)
+
+
+def own_layer_bytes(config: Config, tensor: int, width: int) -> float:
+    """Bytes that one layer keeps for each token with our own kernels (ops/torch_cpu.py).
+
+    Two norms keep their input, its scale in float32, and what is multiplied on; attention its queries, keys, values,
+    results and the logarithms of sums in float32; the feed-forward its gate, its other half and their product.
+    """
+    query, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    attention = (2 * query + 2 * kv) * width + 4 * config.heads
+    return 4 * config.dim * width + 2 * 4 + (attention + 3 * config.ffn_dim * width) / tensor
 
 
 def layer_bytes(config: Config, tensor: int, width: int) -> float:
-    """Bytes that one layer keeps for each token, by what autograd needs of each operation.
+    """The same with torch's operations: norms keep their input in float32 and the normed values too.
 
-    Two norms keep their input in float32, its scale, the normed values and what is multiplied on; attention its
-    queries, keys, values, results and logarithms of sums; the feed-forward four arrays of its inner width.
+    The feed-forward also keeps what its gate lets through.
     """
-    query, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    norms = 2 * (4 + 2 * width) * config.dim + 2 * 4
-    attention = (2 * query + 2 * kv) * width + 4 * config.heads
-    return norms + (attention + 4 * config.ffn_dim * width) / tensor
+    return own_layer_bytes(config, tensor, width) + 2 * 4 * config.dim + config.ffn_dim * width / tensor
 
 
-def _logits(task: Task, way: Way, tokens: float) -> float:
-    """Logits of some rows, their logarithms and their gradients in float32."""
-    vocab = task.config.vocab / way.layout.tensor
-    return min(tokens, _ROWS) * vocab * (12 if task.dtype == "f32" else 16)
+def _logits(task: Task, way: Way, tokens: float, own_kernels: bool) -> float:
+    """Logits of some rows, which become their gradients; torch has their logarithms and gradients in float32 too."""
+    values = min(tokens, _ROWS) * task.config.vocab / way.layout.tensor
+    return values * (_width(task) if own_kernels else 12)
 
 
 def _working(task: Task, way: Way) -> float:
     """Whole weights where shards are gathered, copies in the type that is computed with, gradients on their way."""
     config, layout = task.config, way.layout
+    width = _width(task)
     layer = layer_matrices(config) / layout.tensor
     head = config.vocab * config.dim / layout.tensor
+    new = 4 + (2 * width if width == 2 else 0)  # a gradient before it is added, and of what bf16 makes copies
+    largest = new * max(head, config.dim * config.ffn_dim / layout.tensor)
     if layout.shard > 1:
-        gathered = (_AHEAD * layer + head * (1 if config.tied else 2)) * _width(task)
-        return gathered + 4 * max(layer, head)
-    copies = 2 * layer * (1 if way.checkpointing == "full" else config.layers) if task.dtype == "bf16" else 0.0
-    return copies + 4 * max(head, config.dim * config.ffn_dim / layout.tensor)
+        return (_AHEAD * layer + head * (1 if config.tied else 2)) * width + max(largest, 4 * layer)
+    whole = config.layers - way.again(config.layers) + (1 if way.recompute else 0)
+    return (width * layer * whole if width == 2 else 0.0) + largest

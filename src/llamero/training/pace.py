@@ -33,9 +33,9 @@ def pace(task: Task, way: Way, hardware: Hardware) -> Pace:
     """The time of one step of this task, done this way."""
     rate = way.devices * hardware.peak[task.dtype] * hardware.share  # operations a second
     computing = task.batch * training_operations(task.config, task.context) / rate
-    again = 0.0
-    if way.checkpointing == "full":
-        again = task.batch * forward_operations(task.config, task.context) / rate
+    layers = task.config.layers
+    forward = forward_operations(task.config, task.context) - 2 * task.config.vocab * task.config.dim  # not the head
+    again = task.batch * forward * way.again(layers) / layers / rate
     stages, chunks = way.pipeline.stages, way.pipeline.chunks
     bubbles = (computing + again) * (stages - 1) / (chunks * way.rounds(task))  # Narayanan et al. 2021, section 2.2.2
     return Pace(

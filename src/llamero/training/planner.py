@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 from llamero.errors import SettingError
 from llamero.training.hardware import Hardware
@@ -12,9 +12,10 @@ from llamero.training.layout import Layout
 from llamero.training.memory import Memory, memory
 from llamero.training.operations import training_operations
 from llamero.training.pace import Pace, pace
-from llamero.training.task import Checkpointing, Task, Way
+from llamero.training.task import Task, Way
 
 _ALIKE = 1.02  # two ways whose times differ by less are equally fast
+_RECOMPUTE = (0, 4, 2, 1)  # every so many layers, tried in this order
 _EASY = 0.85  # of the usable memory; more is less sure to fit
 _MOST = 1 << 16  # devices to look for
 
@@ -77,7 +78,7 @@ def plan(task: Task, way: Way, hardware: Hardware) -> Plan:
     """What this way of doing the task comes to. Raises SettingError for a layout that does not divide the task."""
     way.layout.check(task.config, task.context, task.sequences)
     operations = training_operations(task.config, task.context)
-    return Plan(task, way, hardware, memory(task, way), pace(task, way, hardware), operations)
+    return Plan(task, way, hardware, memory(task, way, hardware.own_kernels), pace(task, way, hardware), operations)
 
 
 def propose(
@@ -86,7 +87,7 @@ def propose(
     hardware: Hardware,
     layout: Layout | None = None,
     micro: int = 0,
-    checkpointing: Checkpointing | None = None,
+    recompute: int | None = None,
 ) -> Plan:
     """The fastest way that fits these devices; where none fits, the one that needs the least memory.
 
@@ -99,8 +100,8 @@ def propose(
     plans = [
         found
         for one in ([layout] if layout else _layouts(task, devices, hardware))
-        for policy in ([checkpointing] if checkpointing else get_args(Checkpointing))
-        for found in [_widest(task, one, policy, micro, hardware)]
+        for every in (_RECOMPUTE if recompute is None else [recompute])
+        for found in [_widest(task, one, every, micro, hardware)]
     ]
     if not plans:
         raise SettingError(
@@ -119,17 +120,17 @@ def _simplicity(found: Plan) -> tuple[float, ...]:
     layout = found.way.layout
     nodes = -(-layout.tensor * layout.context * layout.shard // found.hardware.node)
     full = found.memory.total > _EASY * found.hardware.usable
-    again = get_args(Checkpointing).index(found.way.checkpointing)
+    again = found.way.again(found.task.config.layers)
     return layout.context, layout.tensor, again, nodes, full, layout.shard, found.pace.total
 
 
-def _widest(task: Task, layout: Layout, policy: Checkpointing, micro: int, hardware: Hardware) -> Plan:
+def _widest(task: Task, layout: Layout, every: int, micro: int, hardware: Hardware) -> Plan:
     """With the most sequences at once that fit, or with one."""
     share = task.sequences // layout.shares
     most = max(min(share, hardware.tokens * layout.context // task.context), 1)
     counts = [micro] if micro else [count for count in range(most, 0, -1) if share % count == 0]
     for count in counts:
-        found = plan(task, Way(layout, count, policy), hardware)
+        found = plan(task, Way(layout, count, every), hardware)
         if found.fits:
             break
     return found
@@ -159,9 +160,9 @@ def remedies(found: Plan) -> list[str]:
     tries: list[tuple[str, Way]] = []
     if way.micro > 1:
         tries.append(("micro 1", replace(way, micro=1)))
-    if way.checkpointing != "full":
-        tries.append(("activation checkpointing (full)", replace(way, checkpointing="full")))
-        tries.append(("micro 1 with activation checkpointing (full)", replace(way, micro=1, checkpointing="full")))
+    for every in _RECOMPUTE[1:]:
+        tries.append((f"recompute {every}", replace(way, recompute=every)))
+        tries.append((f"micro 1 and recompute {every}", replace(way, micro=1, recompute=every)))
     told = [
         f"{name}: {other.memory.total / 2**30:.3g} GiB"
         for name, way in tries
@@ -178,6 +179,6 @@ def _more_devices(found: Plan, devices: int) -> list[str]:
             other = found
         if other.fits:
             way = other.way
-            return [f"{devices} devices laid out as {way.layout}, micro {way.micro}, checkpointing {way.checkpointing}"]
+            return [f"{devices} devices laid out as {way.layout}, micro {way.micro}, recompute {way.recompute}"]
         devices *= 2
     return []

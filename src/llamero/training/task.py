@@ -10,8 +10,6 @@ from llamero.model.config import Config
 from llamero.training.hardware import DType
 from llamero.training.layout import Layout
 
-Checkpointing = Literal["none", "full"]
-
 
 @dataclass(frozen=True)
 class Task:
@@ -62,25 +60,26 @@ class Pipeline:
 class Way:
     """How a step is done. micro: sequences of a device that are differentiated at once.
 
-    checkpointing: "none" keeps all activations for the way back, "full" only what goes from layer to layer, and
-    computes the layers' inner ones anew (Chen et al. 2016).
+    recompute: of every so many layers, one keeps only its input and is computed again on the way back (Chen et al.
+    2016); 0: none. As in pretrain.py.
     """
 
     layout: Layout = field(default_factory=Layout)
     micro: int = 1
-    checkpointing: Checkpointing = "none"
+    recompute: int = 0
     pipeline: Pipeline = field(default_factory=Pipeline)
 
     def __post_init__(self) -> None:
-        if self.micro < 1:
-            raise SettingError(f"micro must be at least 1, got {self.micro}")
-        if self.checkpointing not in get_args(Checkpointing):
-            known = get_args(Checkpointing)
-            raise SettingError(f"checkpointing {self.checkpointing!r}: {nearest(self.checkpointing, known)}")
+        if self.micro < 1 or self.recompute < 0:
+            raise SettingError(f"micro ({self.micro}) must be at least 1, recompute ({self.recompute}) not negative")
 
     @property
     def devices(self) -> int:
         return self.layout.devices * self.pipeline.stages
+
+    def again(self, layers: int) -> int:
+        """How many of so many layers are computed again."""
+        return -(-layers // self.recompute) if self.recompute else 0
 
     def rounds(self, task: Task) -> int:
         """Micro-batches of a step, one after another on a device."""

@@ -14,7 +14,7 @@ from llamero.training.hardware import GPUS, DType, Hardware, cpu, gpu
 from llamero.training.layout import Layout
 from llamero.training.planner import Plan, propose, remedies
 from llamero.training.presets import PRESETS
-from llamero.training.task import Checkpointing, Task
+from llamero.training.task import Task
 
 EXAMPLES = """\
 examples:
@@ -39,7 +39,7 @@ _PARTS = {
 }
 _TIMES = {
     "computing": "products and attention",
-    "again": "what checkpointing computes twice",
+    "again": "what is recomputed to save memory",
     "bubbles": "a pipeline's",
     "matrices": "sums over cut matrices",
     "sequences": "keys and values on their way",
@@ -65,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--micro", type=int, default=0, metavar="N", help="sequences at once on a device (all that fit)"
     )
-    parser.add_argument("--checkpointing", choices=get_args(Checkpointing), help="of activations (none, where it fits)")
+    parser.add_argument("--recompute", type=int, metavar="N", help="one of every N layers on the way back; 0: none")
     parser.add_argument("--memory", type=float, metavar="GIB", help="of a device (all of it)")
     parser.add_argument("--price", type=float, metavar="X", help="of a device's hour, in any currency")
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
@@ -75,9 +75,16 @@ def run(args: argparse.Namespace) -> int:
     """Plan a run."""
     layout = Layout.parse(args.layout) if args.layout else None
     devices = args.devices if args.devices is not None else layout.devices if layout else 1
-    if devices < 1 or args.micro < 0 or (args.price or 0) < 0 or (args.memory is not None and args.memory <= 0):
-        raise SettingError("--devices and --memory must be positive, --micro and --price not negative")
-    found = propose(_task(args), devices, _hardware(args), layout, args.micro, args.checkpointing)
+    if (
+        devices < 1
+        or args.micro < 0
+        or (args.recompute or 0) < 0
+        or (args.price or 0) < 0
+        or (args.memory is not None and args.memory <= 0)
+    ):
+        raise SettingError("--devices and --memory must be positive, the rest not negative")
+    hardware = _hardware(args)
+    found = propose(_task(args, hardware), devices, hardware, layout, args.micro, args.recompute)
     helps = [] if found.fits else remedies(found)
     if args.json:
         cost = {} if args.price is None else {"cost": found.device_hours * args.price}
@@ -103,7 +110,7 @@ def _count(text: str) -> int:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1, such as 4096 or 1e9") from None
 
 
-def _task(args: argparse.Namespace) -> Task:
+def _task(args: argparse.Namespace, hardware: Hardware) -> Task:
     """By a preset, what is not given is the preset's; by another Llama's name there are defaults."""
     recipe = PRESETS.get(args.preset)
     if recipe is None and args.preset not in FAMILY:
@@ -116,7 +123,7 @@ def _task(args: argparse.Namespace) -> Task:
     tokens = args.tokens or (recipe.batches().before(recipe.steps) if recipe else _TOKENS * config.parameters)
     if not args.batch:
         batch = max(batch // context, 1) * context
-    usual: DType = "f32" if args.kind == "cpu" else "bf16"
+    usual: DType = "bf16" if hardware.peak["bf16"] > hardware.peak["f32"] else "f32"
     dtype = recipe.dtype if recipe and recipe.dtype != "auto" else usual
     return Task(
         config, context, batch, tokens, args.dtype or dtype, args.optimizer or (recipe.optimizer if recipe else "adamw")
@@ -143,7 +150,7 @@ def _lines(found: Plan, name: str, price: float | None) -> list[str]:
         f"task        {_short(task.tokens)} tokens, {task.sequences:,} sequences of {task.context:,} a step, "
         f"{task.dtype}, {task.optimizer}",
         f"devices     {way.devices:,} {hardware.kind}, each {peak / 1e12:.3g} T operations/s at most",
-        f"layout      {way.layout}; {at_once}; checkpointing {way.checkpointing}",
+        f"layout      {way.layout}; {at_once}; recompute {way.recompute}",
         "memory      of one device",
         *(f"  {part:11} {size / _GIB:10.3f} GiB  {_PARTS[part]}" for part, size in asdict(found.memory).items()),
         f"  {'total':11} {found.memory.total / _GIB:10.3f} GiB  of {hardware.usable / _GIB:.3g} that can be used",

@@ -54,6 +54,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--layout", metavar="WAY=N,..", help="of processes that torchrun started: replicate, shard, ..")
     group.add_argument("--workers", type=int, metavar="N", help="processes that tokenize (one per core)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (one per core)")
+    group = parser.add_argument_group("watching", "RUN/log.jsonl is always written; `llamero plot RUN` draws it")
+    group.add_argument("--plain", action="store_true", help="lines instead of a live view")
+    group.add_argument("--tensorboard", action="store_true", help="write DIR/tensorboard as well")
+    group.add_argument("--wandb", metavar="PROJECT", help="tell Weights & Biases as well")
     group.add_argument("--list", action="store_true", help="show the preset's settings and do nothing")
     group = parser.add_argument_group("settings", "what is not given is the preset's")
     for name, (kind, what) in settings().items():
@@ -78,24 +82,25 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None:
         raise SettingError("a run needs a folder of its own: give one with --out DIR")
     try:
-        from llamero.interfaces.cli.training import TrainingTerminal
+        from llamero.interfaces.cli.watching import watching
         from llamero.training.pretraining import train
     except ModuleNotFoundError as error:
         raise SettingError(f'training needs {error.name}: pip install "llamero[train]"') from error
     large = sum(Path(file).stat().st_size for file in args.text if Path(file).exists()) > _LARGE
-    train(
-        args.preset,
-        out=args.out,
-        text=args.text,
-        shards=args.shards,
-        tokenizer=args.tokenizer,
-        workers=args.workers or (cores() if large else 1),
-        until=args.until,
-        allow_change=args.allow_change,
-        device=args.device,
-        layout=args.layout,
-        threads=args.threads,
-        listener=TrainingTerminal(),
-        **given,
-    )
+    with watching(Path(args.out), args.device, args.layout, args.plain, args.tensorboard, args.wandb) as listener:
+        train(
+            args.preset,
+            out=args.out,
+            text=args.text,
+            shards=args.shards,
+            tokenizer=args.tokenizer,
+            workers=args.workers or (cores() if large else 1),
+            until=args.until,
+            allow_change=args.allow_change,
+            device=args.device,
+            layout=args.layout,
+            threads=args.threads,
+            listener=listener,
+            **given,
+        )
     return 0
