@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from llamero.errors import FormatError, ModelNotFound, SettingError, WeightsError
+from llamero.formats import lineage
 from llamero.formats.gguf import GGUF
 from llamero.interfaces.cli.main import main
 from llamero.ops.torch_ops import TorchOps
@@ -108,5 +109,7 @@ def test_a_run_may_end_with_the_mean_and_the_command_gives_the_same(tmp_path, ca
     np.testing.assert_array_equal(values(run / "model.gguf"), values(tmp_path / "all.gguf"))
     assert not np.array_equal(values(tmp_path / "two.gguf"), values(tmp_path / "all.gguf"))
     assert main(["run", "-m", str(tmp_path / "two.gguf"), "A", "-n", "2", "--quiet"]) == 0
+    parents = lineage.read(tmp_path / "two.gguf").record.parents
+    assert [parent.name for parent in parents] == ["step-00000004", "step-00000006", "tokenizer.gguf"]
     assert main(["average", str(run), "--last", "9", "--out", "x.gguf"]) == 1
     assert "--keep" in capsys.readouterr().err

@@ -29,7 +29,7 @@ def visible(text: str, most: int = _WIDE) -> str:
 def tree(path: Path, record: Record, problems: Sequence[str], members: Sequence[Member]) -> Iterator[str]:
     """The lines of a family tree, the artefact first, each parent before its own parents."""
     yield visible(f"{path}: {record.kind} {record.name!r}, made {record.made}")
-    yield from _how(record, "  ")
+    yield from _how(record, "  ", None)
     if record.files:
         state = "; ".join(problems[:5]) if problems else "as they were made"
         yield f"  its {len(record.files)} files: {visible(state)}"
@@ -41,7 +41,7 @@ def tree(path: Path, record: Record, problems: Sequence[str], members: Sequence[
         if member.record is not None and member.repeated:
             yield f"{indent}    its parents stand above"
         elif member.record is not None:
-            yield from _how(member.record, f"{indent}    ")
+            yield from _how(member.record, f"{indent}    ", record)
     yield _summary(members)
 
 
@@ -73,18 +73,18 @@ def command_line(record: Record) -> str:
     return shlex.join(record.command)
 
 
-def _how(record: Record, indent: str) -> Iterator[str]:
-    """Command, settings, versions and licences of one record."""
-    if record.command:
+def _how(record: Record, indent: str, first: Record | None) -> Iterator[str]:
+    """Command, settings, versions and licences of one record; what it shares with the `first` is not said again."""
+    if record.command and first is not None and record.command == first.command:
+        yield f"{indent}$ the same command"
+    elif record.command:
         yield f"{indent}$ {visible(command_line(record))}"
     if record.settings:
-        settings = ", ".join(
-            f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in record.settings.items()
-        )
-        yield f"{indent}{visible(settings)}"
+        settings = [f"{name} {json.dumps(value, ensure_ascii=False)}" for name, value in record.settings.items()]
+        yield f"{indent}{visible(', '.join(settings))}"
     for licence in record.licences:
         yield f"{indent}licence: {visible(licence)}"
-    if record.versions:
+    if record.versions and (first is None or record.versions != first.versions):
         yield f"{indent}{visible(', '.join(f'{name} {version}' for name, version in record.versions.items()))}"
 
 

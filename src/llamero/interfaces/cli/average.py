@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from llamero.errors import SettingError
+from llamero.formats import lineage
 from llamero.formats.blocks import TYPES
 from llamero.interfaces.cli.progress import progress
 from llamero.training.recipe import Export
@@ -47,7 +48,10 @@ def run(args: argparse.Namespace) -> int:
     check_kind(kind, config)
     with progress("reading", "checkpoints") as bar:
         weights = average(chosen, bar)
+    parents = [*(("checkpoint", path) for path in chosen), *((("tokenizer", folder.vocabulary),) if tokenizer else ())]
+    made_by = lineage.compose("model", name=args.out.name, parents=parents, settings={"stored as": args.export})
     about = {"general.name": folder.path.resolve().name} | (tokenizer.to_gguf() if tokenizer else {})
+    about |= lineage.inside(args.out, made_by)
     export(args.out, config, weights, about, kind)
     print(f"{args.out}: the mean of {', '.join(path.name for path in chosen)}")
     return 0
