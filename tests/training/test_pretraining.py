@@ -74,6 +74,7 @@ def test_a_run_from_its_text_to_a_model(text, tmp_path):
     heard = Heard()
     path = go(text, tmp_path / "my", heard)
     assert path == tmp_path / "my" / "model.gguf"
+    assert any("documents, " in note and "the run sees each 0.1" in note for note in heard.notes)
     assert [report.step for report in heard.reports] == list(range(1, 13))
     assert [(name, step) for name, step, _ in heard.events] == [
         (name, step) for step in (6, 12) for name in ("validation", "sample")

@@ -177,4 +177,7 @@ def _tokenized(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -
         workers=data.workers,
     )
     with listener.stage("tokenizing", "bytes") as bar:
-        return tokenize(job, lambda what, done, total: bar(done, total) if what == "tokenizing" else None)
+        shards = tokenize(job, lambda what, done, total: bar(done, total) if what == "tokenizing" else None)
+    epochs = recipe.batches().before(recipe.steps) / shards.tokens
+    listener.note(f"{shards.documents:,} documents, {shards.tokens:,} tokens; the run sees each {epochs:.2g} times")
+    return shards
