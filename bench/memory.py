@@ -4,8 +4,8 @@
     python bench/memory.py --shapes 15m,deep --dtypes f32 --recompute 0
 
 Allocated is the most that torch had given out for arrays at once, which is what the planner tells and what a GPU's
-allocator reports. Resident is the process's peak of resident memory less what it had after importing everything and
-one product; the C library's gaps between arrays are in it.
+allocator reports. Resident is the process's peak of resident memory less what it had after training a toy; the C
+library's gaps between arrays are in it.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ SHAPES: dict[str, tuple[Config, int, int]] = {  # blueprint, context, sequences 
     "110m": (by_name("stories-110m"), 512, 2),
     "deep": (DEEP, 512, 4),
 }
+TOY = Config(dim=64, layers=2, heads=4, kv_heads=4, head_dim=16, ffn_dim=176, vocab=512, context=64, tied=True)
 STEPS = 2  # the optimiser's moments come with the first
 
 
@@ -54,9 +55,7 @@ def measure(kind: str, shape: str, dtype: str, recompute: int) -> float:
     from llamero.training.schedule import Cosine
     from llamero.training.tokens import Tokens
 
-    config, context, micro = SHAPES[shape]
-
-    def train() -> None:
+    def train(config: Config, context: int, micro: int) -> None:
         parameters = fresh(config, 0)
         ids = np.random.default_rng(0).integers(0, config.vocab, 4 * micro * context).astype(np.uint16)
         ops = TorchOps("cpu", {"f32": torch.float32, "bf16": torch.bfloat16}[dtype])
@@ -64,11 +63,11 @@ def measure(kind: str, shape: str, dtype: str, recompute: int) -> float:
         batches = Batches(Tokens.of(ids), context=context, sequences=2 * micro)
         Run(parameters, objective, batches, Settings(Cosine(1e-4, STEPS, 1), micro=micro)).train()
 
-    torch.ones(64, 64) @ torch.ones(64, 64)
+    train(TOY, TOY.context, 2)  # loads what is only loaded when it is needed
     if kind == "allocated":
-        return allocated(train)
+        return allocated(lambda: train(*SHAPES[shape]))
     gauge = Gauge("cpu")
-    train()
+    train(*SHAPES[shape])
     return gauge.peak()
 
 
@@ -87,17 +86,21 @@ def main() -> None:
     parser.add_argument("--shapes", default=",".join(SHAPES))
     parser.add_argument("--dtypes", default="f32,bf16")
     parser.add_argument("--recompute", default="0,1")
+    parser.add_argument("--kinds", default="allocated,resident")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
         kind, shape, dtype, recompute = args.measure
         print(json.dumps(measure(kind, shape, dtype, int(recompute))))
         return
-    print("shape  type  recompute  planned MB  allocated  ratio  resident  ratio  planned parts, MB")
+    kinds = args.kinds.split(",")
+    print(
+        "shape  type  recompute  planned MB " + " ".join(f"{kind:>9}  ratio" for kind in kinds) + "  planned parts, MB"
+    )
     for shape, dtype, recompute in product(*(text.split(",") for text in (args.shapes, args.dtypes, args.recompute))):
         told = planned(shape, dtype, int(recompute))
         figures = []
-        for kind in ("allocated", "resident"):
+        for kind in kinds:
             command = [sys.executable, __file__, "--measure", kind, shape, dtype, recompute]
             found = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
             figures.append(f"{found / 1e6:9,.0f} {found / told.total:6.2f}")

@@ -66,7 +66,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--micro", type=int, default=0, metavar="N", help="sequences at once on a device (all that fit)"
     )
     parser.add_argument("--recompute", type=int, metavar="N", help="one of every N layers on the way back; 0: none")
-    parser.add_argument("--memory", type=float, metavar="GIB", help="of a device (all of it)")
+    parser.add_argument(
+        "--memory", type=float, metavar="GIB", help="of a device (all of a GPU's; half of this machine's)"
+    )
     parser.add_argument("--price", type=float, metavar="X", help="of a device's hour, in any currency")
     parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
 
