@@ -4,9 +4,10 @@
 
 First every contestant looks for its best settings, a short run each: bf16 (autocast over float32 weights) or f32,
 torch.compile or not, how many sequences at once. Then come rounds of all contestants with those, each in a process of
-its own (bench/train_contestant.py). Printed are medians in tokens a second, the ratio ours / theirs, and the share of
-the arithmetic peak of the same rounds that the model's operations are: 6 for each weight of a product and each token,
-and attention's 6 * layers * width * context (half of all pairs).
+its own (bench/train_contestant.py). Printed are medians in tokens a second, the ratio ours / theirs, both again by each
+one's fastest step of all rounds (what neighbours on the machine disturb least), and the share of the arithmetic peak of
+the same rounds that the model's operations are: 6 for each weight of a product and each token, and attention's
+6 * layers * width * context (half of all pairs).
 
 Trainer needs transformers and accelerate; litgpt is one if it is installed; nanochat if its checkout is named. Every
 step is one update from --sequences sequences of --context random ids, clipped, by AdamW (fused). --malloc tells the C
@@ -137,6 +138,7 @@ def measured(bench: Bench, chosen: dict[str, Way], rounds: int) -> dict[str, Any
             "speed": speed,
             "share": speed * work / top,
             "memory": max(result["memory"] for result in results),
+            "best": bench.sequences * bench.context / min(min(result["seconds"]) for result in results),
             "all": [result["speed"] for result in results],
         }
     return {"shape": bench.shape, "malloc": bench.malloc, "peak": asdict(peak), "contestants": entries}
@@ -144,15 +146,17 @@ def measured(bench: Bench, chosen: dict[str, Way], rounds: int) -> dict[str, Any
 
 def told(row: dict[str, Any]) -> str:
     entries = row["contestants"]
-    mine = entries[OURS]["speed"] if OURS in entries else None
+    mine = entries.get(OURS)
     f32, bf16 = row["peak"]["f32"] / 1e12, (row["peak"]["bf16"] or 0) / 1e12
     lines = [f"{row['shape']}  peak f32 {f32:.2f}, bf16 {bf16:.2f} Tflop/s"]
     for name, entry in entries.items():
-        ratio = f"   ours / theirs {mine / entry['speed']:.2f}" if mine and name != OURS else ""
+        ratio = ""
+        if mine and name != OURS:
+            ratio = f"   ours / theirs {mine['speed'] / entry['speed']:.2f}, {mine['best'] / entry['best']:.2f}"
         way = Way(**entry["way"])
         lines.append(
-            f"  {name:9} {entry['speed']:8,.0f} tokens/s   {entry['share']:4.0%} of the peak   "
-            f"{entry['memory']:6,.0f} MB   ({way}){ratio}"
+            f"  {name:9} {entry['speed']:8,.0f} tokens/s   fastest {entry['best']:8,.0f}   "
+            f"{entry['share']:4.0%} of the peak   {entry['memory']:6,.0f} MB   ({way}){ratio}"
         )
     return "\n".join(lines)
 
