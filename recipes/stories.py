@@ -10,7 +10,7 @@ With the settings as they are this takes about a quarter of an hour on two cores
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ import torch
 from llamero import Llama
 from llamero.corpus.texts import documents, text_files
 from llamero.errors import LlameroError
+from llamero.formats import lineage
 from llamero.formats.blocks import F16, Q8_0
 from llamero.model.config import Config
 from llamero.ops.torch_ops import TorchOps
@@ -39,7 +40,9 @@ STORIES = Path(__file__).parents[2] / "shared/data/text_en/tinystories/train_10k
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads or torch.get_num_threads())
-    texts = [document.text for document in documents(text_files(options.text))]
+    files = text_files(options.text)
+    texts = [document.text for document in documents(files)]
+    made_by = lineage.compose("model", parents=[("text", file) for file in files], settings=vars(options))
     config = Config(
         dim=options.dim,
         layers=options.layers,
@@ -51,7 +54,16 @@ def main() -> None:
         context=options.context,
         tied=True,
     )
-    path = live(texts, config, options.out, steps=options.steps, seed=options.seed, device=options.device, tell=say)
+    path = live(
+        texts,
+        config,
+        options.out,
+        steps=options.steps,
+        seed=options.seed,
+        device=options.device,
+        tell=say,
+        about=lineage.inside(options.out, made_by),
+    )
     with Llama(path) as llama:
         print(options.prompt + llama.generate(options.prompt, max_tokens=150, temperature=0.7, seed=options.seed).text)
 
@@ -68,11 +80,13 @@ def live(
     device: str = "cpu",
     folder: Path | None = None,
     tell: Callable[[Report], None] | None = None,
+    about: Mapping[str, str] | None = None,
 ) -> Path:
     """Learn a vocabulary, train a Llama and write it; the same call gives the same file.
 
     sequences: windows of one step, of `config.context` tokens each. rate: the peak learning rate. folder: where the
     run is saved, to be gone on with by the same call. tell: told of every step.
+    about: more of the file's metadata.
     """
     tokenizer = Tokenizer(learn(texts, config.vocab))
     ids = np.concatenate([tokenizer.encode_document(text) for text in texts]).astype(np.uint32)
@@ -83,8 +97,8 @@ def live(
     settings = Settings(Cosine(rate, steps, warmup=min(100, steps // 10)), Constants(epsilon=1e-8), save_every=500)
     Run(parameters, objective, batches, settings, folder).train(tell)
     blocks = config.dim % 32 == config.ffn_dim % 32 == config.heads * config.head_dim % 32 == 0
-    about = {"general.name": out.stem}
-    return export(out, config, arrays(parameters), tokenizer.to_gguf() | about, Q8_0 if blocks else F16)
+    named = tokenizer.to_gguf() | {"general.name": out.stem} | dict(about or {})
+    return export(out, config, arrays(parameters), named, Q8_0 if blocks else F16)
 
 
 def say(report: Report) -> None:
