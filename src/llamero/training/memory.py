@@ -88,7 +88,8 @@ def layer_bytes(config: Config, tensor: int, width: int) -> float:
 
 def _logits(task: Task, way: Way, tokens: float, own_kernels: bool) -> float:
     """Logits of some rows, which become their gradients; torch has their logarithms and gradients in float32 too."""
-    values = min(tokens, _ROWS) * task.config.vocab / way.layout.tensor
+    pieces = 2 if tokens > _ROWS else 1  # one piece's are let go when the next one's are there
+    values = pieces * min(tokens, _ROWS) * task.config.vocab / way.layout.tensor
     return values * (_width(task) if own_kernels else 12)
 
 
