@@ -1,4 +1,4 @@
-"""The texts of the embedded model: stories, stories as answers, and small talk. docs/embedded.md names their sources.
+"""The stories of the embedded model, and what one may ask to hear them. docs/embedded.md names their sources.
 
 Reads a folder with `tinystories/`, `storybooks_en_fr_pt.jsonl.xz` and `synthetic/llama31_stories.jsonl.xz`. What comes
 out is a function of the files and a seed alone.
@@ -10,17 +10,13 @@ import hashlib
 import itertools
 import json
 import lzma
-import random
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
-Message: TypeAlias = tuple[str, str]
-"""Who speaks ("" for plain text) and what."""
-Talk: TypeAlias = tuple[list[str], list[str]]
-"""Ways to say something, and ways to answer."""
 ASCII = str.maketrans({"“": '"', "”": '"', "„": '"', "’": "'", "‘": "'", "–": "-", "—": "-", "…": "...", "\xa0": " "})
 
 
@@ -32,27 +28,19 @@ def _ways(text: str) -> list[str]:
     return text.split("|")
 
 
-SLOTS = {
-    "name": _words("Anna Ben Lily Tom Sam Mia Max Lucy Tim Sara Jack Emma Leo Amy Peter Zoe Noah Ella Oscar Ruby"),
-    "pet": _words("dog cat rabbit hamster bird fish pony puppy kitten turtle"),
-    "animal": _words("dog cat mouse bear rabbit fox bird fish dragon llama frog lion owl duck pony"),
-    "animals": _words("dogs cats birds horses bears rabbits llamas foxes ducks frogs lions owls"),
-    "food": _words("cake apples bananas cookies bread soup pizza carrots cheese strawberries"),
-    "color": _words("red blue green yellow purple pink orange black white"),
-}
 ASK = _ways(
     "Tell me a story.|Can you tell me a story?|Please tell me a short story.|Tell me a bedtime story.|I want a story.|"
     "Tell me a short story|tell me a story|Write a short story.|Make up a story for me.|Could you tell me a story?|"
     "Tell me another story.|I would like to hear a story, please."
 )
+ASK_BRIEF = _ways(
+    "Tell me a very short story.|Tell me a tiny story.|I want a very short story.|A very short story, please."
+)
 ASK_ABOUT = _ways(
     "Tell me a story about {}.|Can you tell me a story about {}?|Write a short story about {}.|"
     "Please tell me a story about {}.|tell me a story about {}|I want a story about {}.|"
-    "Tell me a short story about {}.|Write a story about {}|Tell me about {}."
-)
-SYSTEMS = _ways(
-    "You are a helpful assistant.|You are a friendly storyteller.|You tell short stories for children.|"
-    "You are Llama Stories, a small demonstration model.|Answer in a friendly way.|You are a kind helper."
+    "Tell me a short story about {}.|Write a story about {}|A story about {}, please.|Do you know a story about {}?|"
+    "I would like to hear a story about {}.|story about {}|Tell me a bedtime story about {}.|Make up a story about {}."
 )
 # what a story for small children does without
 ADULT = re.compile(
@@ -69,15 +57,20 @@ COMMON = frozenset(
     )
 )
 # words that are no names and no topics
+WORD = re.compile(r"[A-Za-z']*[A-Za-z][A-Za-z']*")
+ANSWER = 1900  # characters: with its request a longer story would not fit the context
+KINDS = ("generated-child", "llama-stories", "llama-slice-of-life")
+SHARE = {"generated-child": 0.93, "llama-stories": 0.95, "llama-slice-of-life": 0.95, "book": 0.94}
 
 
 @dataclass(frozen=True)
 class Story:
-    """A story, what one may ask to hear it, and how many times each epoch tells it."""
+    """A story, and what one may ask to hear it; nothing where it is too long for an answer or no whole story."""
 
     text: str
     prompts: tuple[str, ...]
     tier: str
+    hero: str = ""  # "a dog named Spot", where the text says so
 
     @property
     def held_out(self) -> bool:
@@ -86,36 +79,32 @@ class Story:
 
 
 def stories(folder: Path) -> list[Story]:
-    """Every story of all tiers, each once."""
+    """Every story of all tiers, each once; harder ones only as far as their words are those of the simplest."""
     told: dict[str, Story] = {}
-    for story in itertools.chain(_tiny(folder / "tinystories"), _picture_books(folder), _llama(folder / "synthetic")):
+    llama = list(_llama(folder / "synthetic"))
+    for story in itertools.chain(_tiny(folder / "tinystories"), _picture_books(folder), llama):
+        if story.tier in ("tiny", "picture book", "generated-child"):
+            told.setdefault(_key(story.text), story)
+    simple = _Simple([story.text for story in told.values()])
+    for story in itertools.chain(llama, _passages(folder / "books_children.jsonl.xz")):
         told.setdefault(_key(story.text), story)
-    return list(told.values())
+    return [story for story in told.values() if simple(story.text, SHARE.get(story.tier, 0.0))]
 
 
-def talks(path: Path) -> list[Talk]:
-    """Exchanges of the small-talk file: ways to say, ways to answer."""
-    blocks = re.findall(r"^\? (.+)\n= (.+)$", path.read_text(), re.MULTILINE)
-    return [(said.split(" | "), answered.split(" | ")) for said, answered in blocks]
+class _Simple:
+    """Whether a text is made of words that stories for small children use."""
 
+    def __init__(self, texts: list[str]) -> None:
+        counted = Counter(word for text in texts for word in WORD.findall(text.lower()))
+        self.known = {word for word, times in counted.items() if times >= 8}
 
-def exchange(talk: Talk, rng: random.Random) -> list[Message]:
-    """One way to hold an exchange: two messages, with the same names in both."""
-    slots = {slot: rng.choice(words) for slot, words in SLOTS.items()}
-    said, answered = (rng.choice(ways).format(**slots) for ways in talk)
-    return [("user", said), ("assistant", answered[0].upper() + answered[1:])]
-
-
-def conversation(all_talks: list[Talk], story: Story | None, rng: random.Random) -> list[Message]:
-    """A few exchanges, sometimes with a system message first and a story last."""
-    messages = [("system", rng.choice(SYSTEMS))] if rng.random() < 0.15 else []
-    for talk in rng.sample(all_talks, rng.choice((1, 1, 2, 3)) if story is None else rng.choice((0, 0, 0, 1))):
-        messages += exchange(talk, rng)
-    if story is not None:
-        messages += [("user", rng.choice(story.prompts)), ("assistant", story.text)]
-        if rng.random() < 0.15:
-            messages += exchange(rng.choice(all_talks), rng)
-    return messages
+    def __call__(self, text: str, share: float) -> bool:
+        """At least this share of its words is known or a name, and its sentences have 18 words at most on average."""
+        if not share:
+            return True
+        words = WORD.findall(text)
+        known = sum(word.lower() in self.known or word[0].isupper() for word in words)
+        return known >= share * len(words) and len(words) <= 18 * len(re.findall(r"[.!?]+", text))
 
 
 def _key(text: str) -> str:
@@ -156,7 +145,7 @@ def _tiny(folder: Path) -> Iterator[Story]:
     for text in map(_clean, texts):
         text = re.sub(r"(?<!\n)\n(?!\n)", "\n\n", text)
         if _sound(text, 2400):
-            yield Story(text, _requests(text), "tiny")
+            yield Story(text, _requests(text), "tiny", "".join(_hero(text)))
 
 
 def _named(text: str) -> str:
@@ -170,46 +159,77 @@ def _named(text: str) -> str:
 
 def _requests(text: str) -> tuple[str, ...]:
     """What one may ask to hear this story: its hero, the things it often names, or just a story."""
-    topics = []
-    hero = re.search(r"\b(an? (?:[a-z]+,? ){0,2}[a-z]+) (?:named|called) ([A-Z][a-z]+)", text[:300])
-    if hero:
-        topics += [f"{hero[1]} named {hero[2]}", hero[1]]
-    else:
-        hero = re.search(r"there (?:was|lived) (an? (?:[a-z]+,? ){0,2}[a-z]+)(?=[.,]| who| that)", text[:200])
-        topics += [hero[1]] if hero else []
+    hero = _hero(text)
     words = re.findall(r"\b(?:an?|the|big|little) ([a-z]{3,})(?=[.,!?\"]| and | was | is | in )", text)
     often = sorted({w for w in words if words.count(w) >= 3} - COMMON, key=lambda w: (-words.count(w), w))[:2]
-    topics += [("an " if word[0] in "aeiou" else "a ") + word for word in often]
-    asked = [ask.format(topic) for topic in topics for ask in ASK_ABOUT]
-    return (*asked, *(ASK if not asked else ASK[:4]))
+    things = [("an " if word[0] in "aeiou" else "a ") + word for word in often]
+    topics = [f"{kind}{named}" for kind, named in [hero] if kind] + [kind for kind, named in [hero] if named] + things
+    topics += [
+        f"{hero[0] or things[0]} and {thing}"
+        for thing in things[-1:]
+        if thing != hero[0] and (hero[0] or len(things) > 1)
+    ]
+    names = [name for name in re.findall(r"\b[A-Z][a-z]{2,}", text) if name.lower() not in COMMON]
+    often_named = sorted(
+        {name for name in names if names.count(name) >= 3}, key=lambda name: (-names.count(name), name)
+    )
+    topics += [" and ".join(often_named[:2])] if often_named else []
+    asked = [ask.format(topic) for topic in dict.fromkeys(topics) for ask in ASK_ABOUT]
+    return (*asked, *(ASK if not asked else ASK[:6]), *(ASK_BRIEF * 4 if len(text) < 600 else ()))
+
+
+def _hero(text: str) -> tuple[str, str]:
+    """Whom the story's beginning presents: "a dog" and " named Spot", either or both empty where it does not say."""
+    named = re.search(r"\b(an? (?:[a-z]+,? ){0,2}[a-z]+) (?:named|called) ([A-Z][a-z]+)", text[:300])
+    if named:
+        return named[1], f" named {named[2]}"
+    nameless = re.search(r"there (?:was|lived) (an? (?:[a-z]+,? ){0,2}[a-z]+)(?=[.,]| who| that)", text[:200])
+    return (nameless[1], "") if nameless else ("", "")
 
 
 def _picture_books(folder: Path) -> Iterator[Story]:
-    for line in _xz(folder / "storybooks_en_fr_pt.jsonl.xz").split("\n"):
-        if not line:
-            continue
-        record = json.loads(line)
+    for record in _records(folder / "storybooks_en_fr_pt.jsonl.xz"):
         text, title = _clean(record["text"]), _clean(record["title"])
         free = record["license"] == "CC-BY"  # a few are for non-commercial use only
-        if free and record["lang"] == "en" and _sound(text, 1800):
+        if free and record["lang"] == "en" and _sound(text, 4000):
             asks = [
                 f"Tell me the story '{title}'.",
                 f"Tell me a story called {title}.",
                 f"Write a story called '{title}'.",
             ]
-            yield Story(text, (*asks, *_requests(text)), "picture book")
+            yield Story(
+                text, (*asks, *_requests(text)) if len(text) <= ANSWER else (), "picture book", "".join(_hero(text))
+            )
 
 
 def _llama(folder: Path) -> Iterator[Story]:
-    """Stories that Llama 3.1 wrote for children, and its calm everyday scenes, with the prompts they answer."""
-    longest = {"generated-child": 2300, "llama-slice-of-life": 1600}
-    for line in _xz(folder / "llama31_stories.jsonl.xz").split("\n"):
-        if not line:
-            continue
-        record = json.loads(line)
+    """Stories that Llama 3.1 wrote, those unfit for children left out, with the prompts they answer."""
+    for record in _records(folder / "llama31_stories.jsonl.xz"):
         kind, text = record["kind"], re.sub(r"^[^.!?\n]{3,60}\n\n", "", _clean(record["response"]))  # no title
-        if kind not in longest or not _sound(text, longest[kind]) or re.search(r"[*#_\[]", text) or ADULT.search(text):
+        if kind not in KINDS or not _sound(text, 5000) or re.search(r"[*#_\[]", text) or ADULT.search(text):
             continue
         prompt = _clean(record["prompt"]).replace("`", "'").replace("child-appropriate tale", "story")
         if prompt.isascii() and len(prompt) < 300 and not ADULT.search(prompt):
-            yield Story(text, (*[prompt] * 8, *_requests(text)), kind)
+            yield Story(
+                text, (*[prompt] * 8, *_requests(text)) if len(text) <= ANSWER else (), kind, "".join(_hero(text))
+            )
+
+
+def _passages(path: Path) -> Iterator[Story]:
+    """Old children's books, cut at paragraphs into passages of about 1,200 characters."""
+    for record in _records(path):
+        passage = ""
+        for paragraph in re.split(r"\n\s*\n", record["text"]):
+            passage += ("\n\n" if passage else "") + " ".join(paragraph.split())
+            if len(passage) > 1200:
+                text, passage = _clean(passage), ""
+                if (
+                    _sound(text, 3000)
+                    and not re.search(r"[*#_\[=]|--|CHAPTER|Chapter", text)
+                    and not ADULT.search(text)
+                ):
+                    yield Story(text, (), "book")
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    return (json.loads(line) for line in _xz(path).split("\n") if line)

@@ -1,4 +1,4 @@
-"""Tests of recipes/embedded_corpus.py: texts are cleaned, asked for and told the same way every time."""
+"""Tests of the embedded model's texts: cleaned, asked for and told the same way every time, and right in its world."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib.util
 import json
 import lzma
 import random
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,18 +20,30 @@ STORY = (
     "The wind took the kite. Pia ran and ran until the kite fell into the lake, and a kind duck brought it back. "
     "Pia said thank you. The duck and Pia played all day, and then they went home to sleep."
 )
+ANIMALS = ["lion", "wolf", "bear", "mouse", "hen"]
 
 
 @pytest.fixture(scope="module")
 def corpus() -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("embedded_corpus", RECIPES / "embedded_corpus.py")
+    yield from loaded("embedded_corpus")
+
+
+@pytest.fixture(scope="module")
+def talk(corpus: ModuleType) -> Iterator[ModuleType]:
+    assert corpus.__name__ in sys.modules  # it is imported by name
+    yield from loaded("embedded_chat")
+
+
+def loaded(name: str) -> Iterator[ModuleType]:
+    """A module of the recipes, which are no package."""
+    spec = importlib.util.spec_from_file_location(name, RECIPES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["embedded_corpus"] = module  # dataclasses look their module up
+    sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     yield module
-    del sys.modules["embedded_corpus"]
+    del sys.modules[name]
 
 
 def shelf(folder: Path, books: list[dict[str, str]]) -> Path:
@@ -41,13 +54,18 @@ def shelf(folder: Path, books: list[dict[str, str]]) -> Path:
         (folder / name).write_bytes(lzma.compress(text.encode()))
 
     put("tinystories/train_first1000.json.xz", json.dumps([STORY]))
-    put("tinystories/train_head_cased.txt.xz", STORY + "\n" + STORY.replace("llama", "lion"))
+    put(
+        "tinystories/train_head_cased.txt.xz",
+        "\n".join(STORY.replace("llama", animal) for animal in ("llama", *ANIMALS)),
+    )
     put("tinystories/train_10k_lines.txt.xz", STORY.replace("llama", "fox") + "\n<|endoftext|>\n" + "too short.")
     put("tinystories/train_head_recased.txt.xz", STORY.replace("Pia", "pia") + "\n" + STORY.replace("kite", "Drum"))
     put("storybooks_en_fr_pt.jsonl.xz", "\n".join(map(json.dumps, books)))
     record = {"kind": "generated-child", "prompt": "Tell the child-appropriate tale called `Pia`.", "response": STORY}
     bloody = record | {"response": STORY.replace("red", "red as blood")}
-    told = record | {"response": "Pia and the Boat\n\n" + STORY.replace("kite", "boat")}
+    told = record | {"response": "Pia and the Boat\n\n" + STORY.replace("duck", "goose")}
+    passage = " ".join([STORY.replace("duck", "swan")] * 4)
+    put("books_children.jsonl.xz", json.dumps({"text": passage}))
     put("synthetic/llama31_stories.jsonl.xz", "\n".join(map(json.dumps, [record, bloody, told])))
     return folder
 
@@ -56,17 +74,19 @@ def test_stories_are_cleaned_and_told_once(corpus: ModuleType, tmp_path: Path) -
     book = {"lang": "en", "license": "CC-BY", "title": "The hat", "text": STORY.replace("kite", "hat")}
     books = [
         book,
-        book | {"license": "CC BY-NC-SA", "text": STORY.replace("kite", "bell")},
+        book | {"license": "CC BY-NC-SA", "text": STORY.replace("kite", "gong")},
         book | {"lang": "fr", "text": STORY.replace("kite", "ballon")},
     ]
     stories = corpus.stories(shelf(tmp_path, books))
-    assert [story.tier for story in stories] == ["tiny"] * 4 + ["picture book", "generated-child"]
+    assert [story.tier for story in stories] == ["tiny"] * 8 + ["picture book", "generated-child", "book"]
     texts = [story.text for story in stories]
     assert texts[0] == STORY  # the copy that kept its capitals won
-    assert not any(word in text for text in texts for word in ("bell", "ballon", "blood", "Pia and the Boat"))
+    assert not any(word in text for text in texts for word in ("gong", "ballon", "blood", "Pia and the Boat"))
     assert "Tell me a story about a small llama named Pia." in stories[0].prompts
     assert "Tell me a story about a kite." in stories[0].prompts
-    assert "Tell the story called 'Pia'." in stories[5].prompts
+    assert stories[0].hero == "a small llama named Pia"
+    assert not stories[10].prompts  # a passage is no whole story
+    assert "Tell the story called 'Pia'." in stories[9].prompts
     assert stories == corpus.stories(tmp_path)
 
 
@@ -77,21 +97,56 @@ def test_broken_characters_are_put_right(corpus: ModuleType) -> None:
     assert "it's me" in corpus._clean(broken)
 
 
-def test_every_talk_can_be_held(corpus: ModuleType) -> None:
-    talks = corpus.talks(RECIPES / "embedded_talk.txt")
-    assert len(talks) > 100
-    for number, talk in enumerate(talks):
-        (user, said), (assistant, answered) = corpus.exchange(talk, random.Random(number))
-        assert (user, assistant) == ("user", "assistant")
-        assert said.isascii()
-        assert "{" not in said + answered
-        assert answered[0].isupper()
-        assert answered[-1] in ".!?"
+def test_everything_can_be_said(talk: ModuleType) -> None:
+    chat = talk.Chat()
+    assert len(chat.talk) > 150
+    assert sum(len(block.rows) for block in chat.world) > 1000
+    for number, block in enumerate(chat.talk + chat.world):
+        for role, said in chat.hold(block, random.Random(number)):
+            assert said.isascii()
+            assert not {"{", "}", "|"} & set(said), said
+            assert " - " not in said
+            if role == "assistant":
+                assert said[0].isupper() or said[0].isdigit()
+                assert said[-1] in ".!?"
 
 
-def test_the_same_seed_gives_the_same_conversation(corpus: ModuleType, tmp_path: Path) -> None:
-    talks = corpus.talks(RECIPES / "embedded_talk.txt")
+def test_the_lists_of_words_and_tables_are_used(talk: ModuleType) -> None:
+    texts = "".join(path.read_text() for path in talk.FILES)
+    for name in re.findall(r"^\$ (\w+):", texts, re.MULTILINE):
+        assert f"{{{name}}}" in texts, name
+    for name in re.findall(r"^@ (\w+):", texts, re.MULTILINE):
+        assert f"{{{name}[" in texts, name
+
+
+def test_sums_are_right(talk: ModuleType) -> None:
+    value = {word: number for number, word in enumerate(talk.NUMBERS)}
+    for seed in range(300):
+        said, answered = talk._sum(random.Random(seed))
+        one, sign, other, result = re.fullmatch(r"(\w+) (plus|minus) (\w+) is (\w+)\.", answered.lower()).groups()
+        a, b, c = (value[word] if word in value else int(word) for word in (one, other, result))
+        assert c == (a + b if sign == "plus" else a - b), (said, answered)
+        assert one in said.lower()
+
+
+def test_sizes_and_neighbours_agree_with_their_order(talk: ModuleType) -> None:
+    places = {name: place for place, name in enumerate(talk.SIZES)}
+    for seed in range(200):
+        _, answered = talk._animals(random.Random(seed))
+        one, word, other = re.search(r"(an? \w+) is (bigger|smaller) than (an? \w+)\.", answered.lower()).groups()
+        assert (places[one] > places[other]) == (word == "bigger")
+    assert talk._neighbour(talk.DAYS, "day")(random.Random(3))[1].split()[0] in talk.DAYS
+
+
+def test_the_same_seed_gives_the_same_conversation(corpus: ModuleType, talk: ModuleType, tmp_path: Path) -> None:
     story = corpus.stories(shelf(tmp_path, []))[0]
-    one, other = ([corpus.conversation(talks, story, random.Random(s)) for s in range(9)] for _ in range(2))
+    one, other = ([talk.Chat().conversation(random.Random(s), [story]) for s in range(9)] for _ in range(2))
     assert one == other
     assert all(("assistant", STORY) in messages for messages in one)
+
+
+def test_a_name_that_was_told_comes_back(talk: ModuleType) -> None:
+    chat = talk.Chat()
+    block = next(block for block in chat.talk if block.turns[0][0] == ("My name is {name}.",))
+    (_, told), _, _, (_, answer) = chat.hold(block, random.Random(1))
+    assert told.removeprefix("My name is ").rstrip(".") in answer

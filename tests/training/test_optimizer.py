@@ -50,12 +50,19 @@ def test_an_unknown_kind_is_refused():
         Constants(kind="muom")
 
 
+def test_an_unknown_type_of_rounds_is_refused():
+    with pytest.raises(SettingError, match="did you mean 'bf16'"):
+        Constants(rounds="bf61")
+
+
+@pytest.mark.parametrize("rounds", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(64, 64), (96, 32), (32, 96)])
-def test_orthogonal_evens_out_singular_values(shape):
+def test_orthogonal_evens_out_singular_values(shape, rounds):
     torch.manual_seed(1)
     left, _, right = torch.linalg.svd(torch.randn(shape), full_matrices=False)
     matrix = left @ torch.diag(torch.logspace(0, -2, min(shape))) @ right  # a hundredfold apart
-    turned = orthogonal(matrix)
+    turned = orthogonal(matrix, rounds)
+    assert turned.dtype == matrix.dtype
     values = torch.linalg.svdvals(turned)
     assert values.min() > 0.4
     assert values.max() < 1.3

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from llamero.errors import SettingError, nearest
 
 Kind = Literal["adamw", "muon"]
+Rounds = Literal["f32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class Constants:
     decay: float = 0.1
     clip: float = 1.0  # the largest norm of all gradients together
     kind: Kind = "adamw"
+    rounds: Rounds = "f32"  # the type of Muon's products: bf16, as Jordan et al. have it, where it multiplies faster
 
     def __post_init__(self) -> None:
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
@@ -30,3 +32,5 @@ class Constants:
             )
         if self.kind not in get_args(Kind):
             raise SettingError(f"there is no optimiser {self.kind!r} ({nearest(self.kind, get_args(Kind))})")
+        if self.rounds not in get_args(Rounds):
+            raise SettingError(f"Muon has no rounds in {self.rounds!r} ({nearest(self.rounds, get_args(Rounds))})")

@@ -23,8 +23,10 @@ class Muon(torch.optim.AdamW):
     The momentum is kept as `exp_avg`, so a run may change from AdamW to Muon and take its momentum along.
     """
 
-    def __init__(self, groups: Iterable[dict[str, Any]], **options: Any) -> None:
+    def __init__(self, groups: Iterable[dict[str, Any]], rounds: torch.dtype = torch.float32, **options: Any) -> None:
+        """rounds: the type of the products that make an update orthogonal."""
         super().__init__(groups, **options)
+        self._rounds = rounds
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -43,21 +45,23 @@ class Muon(torch.optim.AdamW):
         if "exp_avg" not in state:
             state["exp_avg"] = torch.zeros_like(parameter)
         momentum = state["exp_avg"].lerp_(gradient, 1 - _BETA)
-        update = orthogonal(gradient.lerp(momentum, _BETA))  # Nesterov's look ahead
+        update = orthogonal(gradient.lerp(momentum, _BETA), self._rounds)  # Nesterov's look ahead
         parameter.mul_(1 - rate * decay)
         parameter.add_(update, alpha=-rate * _SIZE * max(parameter.shape) ** 0.5)
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
+def orthogonal(matrix: Tensor, rounds: torch.dtype = torch.float32) -> Tensor:
     """U V' of the matrix's singular value decomposition U S V', roughly: singular values come out near one.
 
-    Five Newton-Schulz rounds of an odd polynomial of fifth degree (Jordan et al. 2024), products only.
+    Five Newton-Schulz rounds of an odd polynomial of fifth degree (Jordan et al. 2024), products only, in `rounds`.
     """
     wide = matrix.shape[0] <= matrix.shape[1]
     x: Tensor = matrix if wide else matrix.T
-    x = x / (torch.linalg.vector_norm(x) + 1e-7)
+    x = (x / (torch.linalg.vector_norm(x) + 1e-7)).to(rounds)
     a, b, c = _QUINTIC
     for _ in range(_ROUNDS):
         square = x @ x.T
-        x = a * x + (b * square + c * square @ square) @ x
+        polynomial = torch.addmm(square, square, square, beta=b, alpha=c)
+        x = torch.addmm(x, polynomial, x, beta=a)
+    x = x.to(matrix.dtype)
     return x if wide else x.T

@@ -30,7 +30,8 @@ def optimizer(parameters: Mapping[str, Tensor], constants: Constants) -> torch.o
     ]
     betas = (constants.beta1, constants.beta2)
     if constants.kind == "muon":
-        return Muon(groups, lr=0.0, betas=betas, eps=constants.epsilon, fused=True)
+        rounds = torch.bfloat16 if constants.rounds == "bf16" else torch.float32
+        return Muon(groups, rounds, lr=0.0, betas=betas, eps=constants.epsilon, fused=True)
     return torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=constants.epsilon, fused=True)
 
 
