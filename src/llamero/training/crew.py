@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, distributed
@@ -45,6 +45,7 @@ class Crew:
         self.context = self._neighbours(kind) if layout.context > 1 else None
         self.tensor = self.mesh["tensor"] if layout.tensor > 1 else None
         self._saving = distributed.new_group(backend="gloo", timeout=_WRITING)
+        self._waiting = distributed.new_group(backend="gloo", timeout=_WRITING)
 
     def _neighbours(self, kind: str) -> DeviceMesh:
         shape = (self.layout.shares, self.layout.context, self.layout.tensor)
@@ -99,7 +100,7 @@ class Crew:
         return [values[: int(size)].numpy().tobytes().decode() for values, size in pairs]
 
     def barrier(self) -> None:
-        self._gathered(0.0)
+        distributed.monitored_barrier(self._waiting, _WRITING)
 
     def _gathered(self, value: float) -> list[float]:
         """The values of all processes, in order."""
@@ -127,10 +128,12 @@ def join(layout: Layout | None = None, device: str = "cpu", patience: float = PA
     if processes == 1:
         yield Alone(device=device)
         return
-    if torch.device(device).type == "cuda":
+    if device.partition(":")[0] == "cuda":
         device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(device)
-    store, rank, _ = next(rendezvous("env://", timeout=_SLOW))
+    found, rank, _ = next(rendezvous("env://", timeout=_SLOW))
+    life = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's store still knows those who died
+    store: Any = PrefixStore(f"life/{life}", found)
     heart = Heart(PrefixStore("heart", store.clone()), rank, processes, patience)
     try:
         distributed.init_process_group(store=store, rank=rank, world_size=processes, timeout=_SLOW)

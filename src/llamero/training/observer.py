@@ -64,7 +64,10 @@ class Observer:
         team = self.run.team
         if team.processes == 1:
             return self.objective.ops, self.objective.weights
-        values = {name: team.whole(parameter).cpu() for name, parameter in self.run.parameters.items()}
+        values = {}
+        for name, parameter in self.run.parameters.items():
+            value = team.whole(parameter)  # all take part in bringing it together; only the leader keeps it
+            values[name] = value.cpu() if team.lead else value.new_empty(()).cpu()
         return TorchOps(dtype=self.objective.ops.dtype), weights(self.prepared.recipe.model, values)
 
     def _tell(self, name: str, step: int, **values: Any) -> None:

@@ -121,7 +121,7 @@ def pretrain(
 def _prepared(recipe: Recipe, data: Data, folder: Folder, team: Team, listener: Listener) -> Prepared:
     """What one process prepares, which all others find ready."""
     if isinstance(team, Crew):
-        team.layout.check(recipe.model, recipe.model.context, recipe.sequences)
+        team.layout.check(recipe.model, recipe.model.context, recipe.batches().unit // recipe.model.context)
     prepared = prepare(recipe, data, folder, listener) if team.lead else None
     team.barrier()
     return prepared or prepare(recipe, data, folder, listener)

@@ -6,13 +6,14 @@ The loop is written once, for one process (`Alone`) or many (`Crew` in crew.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from llamero.training.batch import Batch
+from llamero.training.layout import Layout
 
 
 class Team(Protocol):
@@ -36,6 +37,11 @@ class Team(Protocol):
     @property
     def processes(self) -> int:
         """How many there are."""
+        ...
+
+    @property
+    def layout(self) -> Layout:
+        """How the work is shared."""
         ...
 
     @property
@@ -85,6 +91,7 @@ class Alone:
     size: int = 1
     process: int = 0
     processes: int = 1
+    layout: Layout = field(default_factory=Layout)
     device: str = "cpu"
     lead: bool = True
 
