@@ -23,8 +23,8 @@ import llamero
 from llamero.corpus.texts import text_files
 from llamero.corpus.tokenize import Job, tokenize
 from llamero.formats.shards import Shards
-from llamero.training.batches import Batches
-from llamero.training.rows import Packing
+from llamero.training.data.batches import Batches
+from llamero.training.data.rows import Packing
 
 INSIDE = Path(llamero.__file__).parent / "embedded" / "llama-stories.gguf"
 PACKINGS: tuple[Packing, ...] = ("stream", "masked", "whole")

@@ -20,8 +20,8 @@ from itertools import accumulate, product
 
 from llamero.model.config import Config
 from llamero.model.family import by_name
-from llamero.training.memory import Memory, memory
-from llamero.training.task import Task, Way
+from llamero.training.planning.memory import Memory, memory
+from llamero.training.planning.task import Task, Way
 
 DEEP = Config(dim=192, layers=40, heads=6, kv_heads=2, head_dim=32, ffn_dim=512, vocab=4096, context=512, tied=True)
 SHAPES: dict[str, tuple[Config, int, int]] = {  # blueprint, context, sequences at once
@@ -47,13 +47,13 @@ def measure(kind: str, shape: str, dtype: str, recompute: int) -> float:
     import torch
 
     from llamero.ops.torch_ops import TorchOps
-    from llamero.training.batches import Batches
-    from llamero.training.gauge import Gauge
+    from llamero.training.data.batches import Batches
+    from llamero.training.data.tokens import Tokens
     from llamero.training.loop import Run, Settings
     from llamero.training.parameters import fresh, weights
+    from llamero.training.planning.gauge import Gauge
     from llamero.training.pretrain import NextToken
     from llamero.training.schedule import Cosine
-    from llamero.training.tokens import Tokens
 
     def train(config: Config, context: int, micro: int) -> None:
         parameters = fresh(config, 0)

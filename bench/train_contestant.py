@@ -102,12 +102,12 @@ def plain(job: Job, model: torch.nn.Module, loss_of: Callable[[Any, torch.Tensor
 def llamero(job: Job) -> list[float]:
     """Our loop as it is: `Run.advance`."""
     from llamero.ops.torch_ops import TorchOps
-    from llamero.training.batches import Batches
+    from llamero.training.data.batches import Batches
+    from llamero.training.data.tokens import Tokens
     from llamero.training.loop import Run, Settings
     from llamero.training.parameters import fresh, weights
     from llamero.training.pretrain import NextToken
     from llamero.training.schedule import Cosine
-    from llamero.training.tokens import Tokens
 
     config = job.config
     parameters = fresh(config, seed=0)

@@ -33,16 +33,16 @@ from llamero.tokenizer.answers import answers
 from llamero.tokenizer.chat import ChatTemplate
 from llamero.tokenizer.learn import learn
 from llamero.tokenizer.tokenizer import Tokenizer
-from llamero.training.batch import Batch
-from llamero.training.batches import Batches
 from llamero.training.constants import Constants, Kind
+from llamero.training.data.batch import Batch
+from llamero.training.data.batches import Batches
+from llamero.training.data.tokens import Tokens
 from llamero.training.export import export
 from llamero.training.journal import Journal
 from llamero.training.loop import Report, Run, Settings
 from llamero.training.parameters import arrays, fresh, weights
 from llamero.training.pretrain import NextToken
 from llamero.training.schedule import Plateau
-from llamero.training.tokens import Tokens
 
 CONFIG = Config(
     dim=384, layers=5, heads=6, kv_heads=2, head_dim=64, ffn_dim=1024, vocab=4096, context=512, tied=True

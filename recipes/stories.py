@@ -19,20 +19,20 @@ import torch
 from llamero import Llama
 from llamero.corpus.texts import documents, text_files
 from llamero.errors import LlameroError
-from llamero.formats import lineage
 from llamero.formats.blocks import F16, Q8_0
+from llamero.formats.lineage import lineage
 from llamero.model.config import Config
 from llamero.ops.torch_ops import TorchOps
 from llamero.tokenizer.learn import learn
 from llamero.tokenizer.tokenizer import Tokenizer
-from llamero.training.batches import Batches
+from llamero.training.data.batches import Batches
+from llamero.training.data.tokens import Tokens
 from llamero.training.export import export
 from llamero.training.loop import Report, Run, Settings
 from llamero.training.optimizer import Constants
 from llamero.training.parameters import arrays, fresh, weights
 from llamero.training.pretrain import NextToken
 from llamero.training.schedule import Cosine
-from llamero.training.tokens import Tokens
 
 STORIES = Path(__file__).parents[2] / "shared/data/text_en/tinystories/train_10k_lines.txt.xz"
 

@@ -15,7 +15,7 @@ from llamero.corpus import tokenize as module
 from llamero.corpus.held_out import is_held_out
 from llamero.corpus.tokenize import HELD_OUT, Job, tokenize
 from llamero.errors import FormatError, ModelNotFound, SettingError
-from llamero.formats import lineage
+from llamero.formats.lineage import lineage
 from llamero.formats.shards import Shards
 from llamero.tokenizer.load import load_tokenizer
 

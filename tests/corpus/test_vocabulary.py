@@ -7,7 +7,7 @@ import pytest
 
 from llamero.corpus.vocabulary import Lesson, learn_tokenizer
 from llamero.errors import FormatError, ModelNotFound, SettingError, TokenizerError
-from llamero.formats import lineage
+from llamero.formats.lineage import lineage
 from llamero.tokenizer.load import load_tokenizer
 
 TEXT = "The llama ran up the mountain, and the other llamas ran after it. It's 1984! " * 20

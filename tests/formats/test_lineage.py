@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamero.errors import FormatError, ModelNotFound, SettingError
-from llamero.formats import lineage
 from llamero.formats.blocks import F32
 from llamero.formats.gguf_write import write_gguf
-from llamero.formats.lineage_check import members, problems
-from llamero.formats.lineage_digest import Hasher
-from llamero.formats.lineage_parse import from_text
-from llamero.formats.lineage_record import Digest, Lineage, Parent, Record, identity, to_text
+from llamero.formats.lineage import lineage
+from llamero.formats.lineage.check import members, problems
+from llamero.formats.lineage.digest import Hasher
+from llamero.formats.lineage.parse import from_text
+from llamero.formats.lineage.record import Digest, Lineage, Parent, Record, identity, to_text
 from llamero.formats.safetensors import write_safetensors
 from llamero.formats.tensor import Tensor, TensorInfo
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llamero.formats import lineage
-from llamero.formats.lineage_check import members
-from llamero.formats.lineage_record import Digest, Lineage, Parent, Record
+from llamero.formats.lineage import lineage
+from llamero.formats.lineage.check import members
+from llamero.formats.lineage.record import Digest, Lineage, Parent, Record
 from llamero.interfaces.card import About, card
 from llamero.interfaces.cli.main import main
 from llamero.interfaces.family_tree import tree, visible

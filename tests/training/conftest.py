@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from llamero.model.config import Config
-from llamero.training.tokens import Tokens
+from llamero.training.data.tokens import Tokens
 
 
 @pytest.fixture(autouse=True)

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from llamero.model.config import Config
 from llamero.ops.torch_ops import TorchOps
-from llamero.training.batches import Batches
-from llamero.training.tokens import Tokens
-from llamero.training.checkpoint import newest_whole
+from llamero.training.data.batches import Batches
+from llamero.training.data.tokens import Tokens
+from llamero.training.checkpoints.checkpoint import newest_whole
 from llamero.training.loop import Run, Settings
 from llamero.training.parameters import arrays, fresh, weights
 from llamero.training.pretrain import NextToken
-from llamero.training.saver import Keep
+from llamero.training.checkpoints.saver import Keep
 from llamero.training.schedule import Cosine
 
 warnings.simplefilter("error")  # a checkpoint that is not whole would warn

@@ -10,14 +10,14 @@ import torch
 
 from llamero.errors import FormatError, SettingError, WeightsError
 from llamero.ops.torch_ops import TorchOps
-from llamero.training.batches import Batches
+from llamero.training.data.batches import Batches
+from llamero.training.data.tokens import Tokens
 from llamero.training.guard import Limits
 from llamero.training.loop import Run, Settings
 from llamero.training.optimizer import Constants
 from llamero.training.parameters import arrays, fresh, weights
 from llamero.training.pretrain import NextToken
 from llamero.training.schedule import Cosine, Plateau
-from llamero.training.tokens import Tokens
 
 
 def run_of(config, tokens, folder=None, steps=12, seed=0, changed=(), wrap=lambda objective: objective, **options):

@@ -13,13 +13,13 @@ from llamero.model.config_files import config_to_hf
 from llamero.model.family import by_name
 from llamero.model.weights import file_name, reorder
 from llamero.ops.torch_ops import TorchOps
-from llamero.training.batches import Batches
+from llamero.training.data.batches import Batches
+from llamero.training.data.tokens import Tokens
 from llamero.training.loop import Run, Settings
 from llamero.training.optimizer import Constants
 from llamero.training.parameters import fresh, weights
 from llamero.training.pretrain import NextToken
 from llamero.training.schedule import Cosine
-from llamero.training.tokens import Tokens
 
 TEXT = Path(__file__).parents[1] / "tokenizer" / "snippets.txt"
 STEPS = 200

@@ -15,11 +15,11 @@ from llamero.model.llama import head, hidden
 from llamero.model.weights import file_name, reorder
 from llamero.ops.protocol import Span
 from llamero.ops.torch_ops import TorchOps
-from llamero.training.batch import Batch
-from llamero.training.batches import Batches
+from llamero.training.data.batch import Batch
+from llamero.training.data.batches import Batches
+from llamero.training.data.tokens import Tokens
 from llamero.training.parameters import fresh, weights
 from llamero.training.pretrain import NextToken
-from llamero.training.tokens import Tokens
 
 
 def to_halves(config, name, value):

@@ -15,9 +15,9 @@ import torch
 import llamero
 from llamero.corpus.tokenize import Job, tokenize
 from llamero.errors import FormatError, ModelNotFound, SettingError, StorageError
-from llamero.formats import lineage
-from llamero.formats.lineage_check import members, problems
-from llamero.formats.lineage_digest import Hasher
+from llamero.formats.lineage import lineage
+from llamero.formats.lineage.check import members, problems
+from llamero.formats.lineage.digest import Hasher
 from llamero.formats.shards import Shards
 from llamero.tokenizer.learn import learn
 from llamero.tokenizer.tokenizer import Tokenizer

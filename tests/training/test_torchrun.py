@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from llamero.interfaces.cli.main import main
-from llamero.training.checkpoint import newest_whole
+from llamero.training.checkpoints.checkpoint import newest_whole
 from llamero.training.journal import read
 
 SETTINGS = {

@@ -14,8 +14,8 @@ from llamero.corpus.encode import encoded
 from llamero.corpus.held_out import is_held_out
 from llamero.corpus.texts import SEPARATOR, documents, text_files
 from llamero.errors import SettingError
-from llamero.formats import lineage
 from llamero.formats.jsontext import read_object, write_object
+from llamero.formats.lineage import lineage
 from llamero.formats.lock import alone
 from llamero.formats.shards import MANIFEST, Shards
 from llamero.formats.shards_write import SIZE, ShardWriter

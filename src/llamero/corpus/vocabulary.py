@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from llamero.corpus.texts import SEPARATOR, documents, text_files
 from llamero.errors import SettingError, nearest
-from llamero.formats import lineage
+from llamero.formats.lineage import lineage
 from llamero.tokenizer.chat import BUILTIN, ChatTemplate
 from llamero.tokenizer.learn import SPECIALS, learn
 from llamero.tokenizer.learn_sentencepiece import COVERAGE, learn_sentencepiece

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from llamero.formats.lineage_check import Member
-from llamero.formats.lineage_record import Record
+from llamero.formats.lineage.check import Member
+from llamero.formats.lineage.record import Record
 from llamero.interfaces.family_tree import command_line, visible
 from llamero.interfaces.inspection import Report
 

@@ -13,8 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llamero.formats.lineage_check import Member
-from llamero.formats.lineage_record import Record
+from llamero.formats.lineage.check import Member
+from llamero.formats.lineage.record import Record
 
 _WIDE = 300  # characters of a line; --json has all
 

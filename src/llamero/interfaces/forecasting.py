@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from llamero.training.forecast import beside, forecast, recipe_of
-from llamero.training.hardware import Hardware
-from llamero.training.layout import Layout
 from llamero.training.listener import Listener
 from llamero.training.loop import Report
-from llamero.training.planner import Plan
+from llamero.training.planning.forecast import beside, forecast, recipe_of
+from llamero.training.planning.hardware import Hardware
+from llamero.training.planning.planner import Plan
+from llamero.training.team.layout import Layout
 
 _WARM = 2  # steps that are not measured
 _LEAST = 10  # steps, and

@@ -8,11 +8,11 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from llamero.training.forecast import recipe_of
-from llamero.training.hardware import Hardware
 from llamero.training.listener import Listener
 from llamero.training.loop import Report
-from llamero.training.operations import training_operations
+from llamero.training.planning.forecast import recipe_of
+from llamero.training.planning.hardware import Hardware
+from llamero.training.planning.operations import training_operations
 from llamero.training.recipe import Recipe
 
 _POINTS = 400  # of the curve that are kept at most

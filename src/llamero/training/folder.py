@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from llamero.errors import FormatError, ModelNotFound, SettingError
-from llamero.formats import lineage
 from llamero.formats.gguf_write import write_gguf
 from llamero.formats.jsontext import read_object, write_object
-from llamero.formats.lineage_record import Lineage
+from llamero.formats.lineage import lineage
+from llamero.formats.lineage.record import Lineage
 from llamero.model.config import Config, RopeScaling
 from llamero.tokenizer.load import load_tokenizer
 from llamero.tokenizer.tokenizer import Tokenizer

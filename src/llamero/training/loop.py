@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from llamero.errors import SettingError, WeightsError, nearest
-from llamero.formats.lineage_record import Lineage
-from llamero.training.batch import Batch, Source
+from llamero.formats.lineage.record import Lineage
+from llamero.training.checkpoints.manifest import State
+from llamero.training.checkpoints.saver import Keep, Saver
+from llamero.training.data.batch import Batch, Source
 from llamero.training.guard import Guard, Limits
-from llamero.training.manifest import State
 from llamero.training.optimizer import Constants, optimizer, set_rate
 from llamero.training.parameters import Parameters
-from llamero.training.saver import Keep, Saver
 from llamero.training.schedule import Schedule
-from llamero.training.team import Alone, Team
+from llamero.training.team.team import Alone, Team
 
 
 class Objective(Protocol):

@@ -10,12 +10,12 @@ from torch import Tensor
 from llamero.formats.atomic import atomic_file
 from llamero.model.weights import Weights
 from llamero.ops.torch_ops import TorchOps
+from llamero.training.data.prepare import Prepared
 from llamero.training.folder import Folder
 from llamero.training.journal import Journal
 from llamero.training.listener import Listener
 from llamero.training.loop import Report, Run
 from llamero.training.parameters import weights
-from llamero.training.prepare import Prepared
 from llamero.training.pretrain import NextToken
 from llamero.training.samples import sample
 

@@ -17,7 +17,7 @@ from llamero.model.weights import Layer, Weights
 from llamero.ops.protocol import Ops
 from llamero.ops.torch_ops import TorchOps
 from llamero.training.allocator import keep_freed_memory
-from llamero.training.batch import Batch
+from llamero.training.data.batch import Batch
 
 _LOGITS = 1 << 28  # bytes of logits at once
 _FEWEST = 256  # tokens whose logits exist at once: fewer would not pay

@@ -11,29 +11,29 @@ from typing import Any, cast
 
 import torch
 
-from llamero.formats import lineage
 from llamero.formats.blocks import TYPES
+from llamero.formats.lineage import lineage
 from llamero.model.config import Config
 from llamero.ops.torch_ops import TorchOps
-from llamero.training.averaging import average, last_checkpoints
-from llamero.training.crew import Crew, join
+from llamero.training.checkpoints.averaging import average, last_checkpoints
+from llamero.training.checkpoints.saver import Keep
+from llamero.training.data.prepare import Data, Prepared, prepare
 from llamero.training.export import check_kind, export
 from llamero.training.folder import Folder
 from llamero.training.interruption import Interruption
 from llamero.training.journal import Journal
-from llamero.training.layout import Layout
 from llamero.training.listener import Listener
 from llamero.training.loop import Run, Settings
 from llamero.training.observer import Observer
 from llamero.training.parameters import arrays, drawn
 from llamero.training.precision import dtype_of
-from llamero.training.prepare import Data, Prepared, prepare
 from llamero.training.presets import preset
 from llamero.training.pretrain import NextToken
 from llamero.training.recipe import DType, Recipe
-from llamero.training.saver import Keep
-from llamero.training.sharded import place
-from llamero.training.team import Alone, Team
+from llamero.training.team.crew import Crew, join
+from llamero.training.team.layout import Layout
+from llamero.training.team.sharded import place
+from llamero.training.team.team import Alone, Team
 
 
 def train(

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 from llamero.errors import ConfigError, SettingError, nearest
 from llamero.model.config import Config
 from llamero.training.constants import Constants, Kind
+from llamero.training.data.ramp import Ramp
 from llamero.training.guard import Limits
-from llamero.training.ramp import Ramp
 from llamero.training.schedule import Cosine, Plateau, Schedule, linear
 
 Curve = Literal["cosine", "wsd", "linear"]

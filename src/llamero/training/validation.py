@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from llamero.errors import SettingError
 from llamero.tokenizer.tokenizer import Tokenizer
-from llamero.training.batch import Batch
-from llamero.training.team import Team
-from llamero.training.tokens import Stream
+from llamero.training.data.batch import Batch
+from llamero.training.data.tokens import Stream
+from llamero.training.team.team import Team
 
 MOST: Final = 1 << 17  # tokens that are enough
 

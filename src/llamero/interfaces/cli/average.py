@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import get_args
 
 from llamero.errors import SettingError
-from llamero.formats import lineage
 from llamero.formats.blocks import TYPES
+from llamero.formats.lineage import lineage
 from llamero.interfaces.cli.progress import progress
 from llamero.training.recipe import Export
 
@@ -30,8 +30,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Average and write."""
-    from llamero.training.averaging import average, last_checkpoints
-    from llamero.training.checkpoint import steps
+    from llamero.training.checkpoints.averaging import average, last_checkpoints
+    from llamero.training.checkpoints.checkpoint import steps
     from llamero.training.export import check_kind, export
     from llamero.training.folder import Folder
 

@@ -8,11 +8,11 @@ from contextlib import closing
 from pathlib import Path
 
 from llamero.errors import LlameroError, ModelNotFound, SettingError
-from llamero.formats import lineage
 from llamero.formats.atomic import atomic_file
-from llamero.formats.lineage_check import Member, members, problems
-from llamero.formats.lineage_digest import Hasher
-from llamero.formats.lineage_record import Record
+from llamero.formats.lineage import lineage
+from llamero.formats.lineage.check import Member, members, problems
+from llamero.formats.lineage.digest import Hasher
+from llamero.formats.lineage.record import Record
 from llamero.formats.open import open_model_file
 from llamero.interfaces.card import About, card
 from llamero.interfaces.cli.progress import progress

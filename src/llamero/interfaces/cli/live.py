@@ -15,9 +15,9 @@ from llamero.interfaces.chart import short
 from llamero.interfaces.cli.progress import progress
 from llamero.interfaces.cli.terminal import harmless
 from llamero.interfaces.standing import Standing
-from llamero.training.hardware import Hardware
 from llamero.training.listener import Listener
 from llamero.training.loop import Report
+from llamero.training.planning.hardware import Hardware
 
 _ROWS, _COLUMNS = 8, 100  # of the curve
 _WORDS = 3  # lines of a sample

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from llamero.errors import SettingError
 from llamero.interfaces.cli.progress import progress
-from llamero.training.mixture import open_mix
-from llamero.training.shares import Share, Wish, solve
+from llamero.training.data.mixture import open_mix
+from llamero.training.data.shares import Share, Wish, solve
 
 EXAMPLES = """\
 examples:

@@ -10,11 +10,11 @@ from typing import get_args
 
 from llamero.errors import SettingError, nearest
 from llamero.model.family import FAMILY
-from llamero.training.hardware import GPUS, DType, Hardware, cpu, gpu
-from llamero.training.layout import Layout
-from llamero.training.planner import Plan, propose, remedies
+from llamero.training.planning.hardware import GPUS, DType, Hardware, cpu, gpu
+from llamero.training.planning.planner import Plan, propose, remedies
+from llamero.training.planning.task import Task
 from llamero.training.presets import PRESETS
-from llamero.training.task import Task
+from llamero.training.team.layout import Layout
 
 EXAMPLES = """\
 examples:

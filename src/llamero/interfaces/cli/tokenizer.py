@@ -11,7 +11,7 @@ from time import monotonic
 from llamero.corpus.texts import SEPARATOR, documents, text_files
 from llamero.corpus.vocabulary import KINDS, Lesson, learn_tokenizer
 from llamero.errors import SettingError
-from llamero.formats import lineage
+from llamero.formats.lineage import lineage
 from llamero.interfaces.cli.progress import progress
 from llamero.interfaces.cli.terminal import harmless, note
 from llamero.tokenizer.learn_sentencepiece import COVERAGE

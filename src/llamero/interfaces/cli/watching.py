@@ -14,10 +14,10 @@ from llamero.interfaces.cli.live import LiveTerminal
 from llamero.interfaces.cli.training import TrainingTerminal
 from llamero.interfaces.forecasting import Forecasting
 from llamero.interfaces.trackers import TensorBoard, WeightsAndBiases
-from llamero.training.gauge import Gauge, hardware_here
-from llamero.training.layout import Layout
 from llamero.training.listener import Listener
 from llamero.training.loop import Report
+from llamero.training.planning.gauge import Gauge, hardware_here
+from llamero.training.team.layout import Layout
 
 
 class Several(Listener):
