@@ -5,6 +5,7 @@ Each is imported only when asked for, so that a model on a CPU needs no torch.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from llamero.errors import DeviceError, SettingError
@@ -49,3 +50,8 @@ def _torch(device: str) -> Ops[Any, Any]:
     except ModuleNotFoundError as error:
         raise DeviceError(f"device {device!r} needs torch: pip install 'llamero[train]'") from error
     return TorchOps(device)
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

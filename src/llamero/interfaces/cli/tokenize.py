@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from llamero.corpus.texts import SEPARATOR
@@ -11,6 +10,7 @@ from llamero.corpus.tokenize import HELD_OUT, Job, tokenize
 from llamero.formats.shards import MANIFEST, Shards
 from llamero.formats.shards_write import SIZE
 from llamero.interfaces.cli.progress import progress
+from llamero.interfaces.devices import cores
 
 EXAMPLES = f"""\
 examples:
@@ -37,11 +37,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--hold-out", type=float, default=0.0, metavar="SHARE", help=f"share of documents for DIR/{HELD_OUT} (0)"
     )
     parser.add_argument("--shard", type=int, default=SIZE, metavar="N", help=f"tokens of a shard ({SIZE:,})")
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run(args: argparse.Namespace) -> int:

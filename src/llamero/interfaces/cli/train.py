@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from llamero.errors import SettingError
 from llamero.interfaces.cli.terminal import table
-from llamero.interfaces.cli.tokenize import cores
+from llamero.interfaces.devices import cores
 
 _LARGE = 1 << 25  # bytes of text for which it pays to start more processes
 

@@ -27,10 +27,6 @@ class Batches:
         self.context, self.sequences, self.seed, self.packing = context, sequences, seed, packing
 
     @property
-    def tokens_per_step(self) -> int:
-        return self.context * self.sequences
-
-    @property
     def origin(self) -> dict[str, Any]:
         """What decides every batch."""
         sizes = {"context": self.context, "sequences": self.sequences, "packing": self.packing}
