@@ -8,30 +8,10 @@ import pytest
 
 from llamero.interfaces.cli.main import main
 
-TOY = [
-    "--dim",
-    "32",
-    "--layers",
-    "1",
-    "--heads",
-    "2",
-    "--kv-heads",
-    "1",
-    "--head-dim",
-    "16",
-    "--ffn-dim",
-    "32",
-    "--vocab",
-    "280",
-    "--context",
-    "32",
-    "--batch",
-    "64",
-    "--steps",
-    "6",
-    "--threads",
-    "1",
-]
+TOY = (
+    "--dim 32 --layers 1 --heads 2 --kv-heads 1 --head-dim 16 --ffn-dim 32 --vocab 280 --context 32 --batch 64 "
+    "--steps 6 --threads 1"
+)
 
 
 @pytest.fixture
@@ -43,9 +23,9 @@ def text(tmp_path):
 
 def test_a_model_is_raised_and_speaks(text, tmp_path, capsys):
     out = tmp_path / "my"
-    assert main(["train", "tiny", "--text", text, "--out", str(out), "--until", "4", *TOY]) == 0
+    assert main(["train", "tiny", "--text", text, "--out", str(out), "--until", "4", *TOY.split()]) == 0
     assert "the same command goes on" in capsys.readouterr().err
-    assert main(["train", "tiny", "--text", text, "--out", str(out), *TOY]) == 0
+    assert main(["train", "tiny", "--text", text, "--out", str(out), *TOY.split()]) == 0
     shown = capsys.readouterr()
     assert "going on after step 4" in shown.err
     assert f"wrote {out / 'model.gguf'}" in shown.err

@@ -9,44 +9,16 @@ from llamero import Llama
 from llamero.interfaces.cli.main import main
 from llamero.training.journal import read
 
-TOY = [
-    "--dim",
-    "32",
-    "--layers",
-    "2",
-    "--heads",
-    "2",
-    "--kv-heads",
-    "2",
-    "--head-dim",
-    "16",
-    "--ffn-dim",
-    "48",
-    "--vocab",
-    "300",
-    "--context",
-    "32",
-    "--batch",
-    "128",
-    "--steps",
-    "24",
-    "--validate-every",
-    "8",
-    "--sample-every",
-    "12",
-    "--save-every",
-    "8",
-    "--dtype",
-    "f32",
-    "--threads",
-    "1",
-]
+TOY = (
+    "--dim 32 --layers 2 --heads 2 --kv-heads 2 --head-dim 16 --ffn-dim 48 --vocab 300 --context 32 "
+    "--batch 128 --steps 24 --validate-every 8 --sample-every 12 --save-every 8 --dtype f32 --threads 1"
+)
 
 
 def test_two_processes_learn_as_one_does_and_one_goes_on(tmp_path):
     text = tmp_path / "stories.txt"
     text.write_text("".join(f"A llama walks up hill {i % 77} and sings.\n<|endoftext|>\n" for i in range(500)))
-    words = ["train", "tiny", "--text", str(text), *TOY]
+    words = ["train", "tiny", "--text", str(text), *TOY.split()]
     assert main([*words, "--out", str(tmp_path / "one")]) == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, "-m", "llamero.interfaces.cli.main", *words, "--out", str(tmp_path / "two")]
@@ -70,5 +42,8 @@ def test_two_processes_learn_as_one_does_and_one_goes_on(tmp_path):
 def test_a_layout_of_other_processes_is_refused(tmp_path, capsys):
     text = tmp_path / "stories.txt"
     text.write_text("A llama. " * 500)
-    assert main(["train", "tiny", "--text", str(text), "--out", str(tmp_path / "r"), "--layout", "shard=2", *TOY]) == 1
+    assert (
+        main(["train", "tiny", "--text", str(text), "--out", str(tmp_path / "r"), "--layout", "shard=2", *TOY.split()])
+        == 1
+    )
     assert "is for 2 processes and there are 1" in capsys.readouterr().err

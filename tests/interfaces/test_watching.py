@@ -195,8 +195,8 @@ def test_tensorboard_has_the_curve_and_one_only(tmp_path):
     assert found.strip() == "[(1, 1.0), (2, 2.0), (3, 3.0), (4, 34.0), (5, 35.0), (6, 36.0)] [6]"
 
 
+@pytest.mark.peers
 def test_weights_and_biases_offline(tmp_path):
-    pytest.importorskip("wandb")
     code = (
         "import sys; from pathlib import Path\n"
         "from llamero.interfaces.trackers import WeightsAndBiases\n"

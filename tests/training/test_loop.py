@@ -19,6 +19,8 @@ from llamero.training.parameters import arrays, fresh, weights
 from llamero.training.pretrain import NextToken
 from llamero.training.schedule import Cosine, Plateau
 
+NEW = "constants.rounds"
+
 
 def run_of(config, tokens, folder=None, steps=12, seed=0, changed=(), wrap=lambda objective: objective, **options):
     options = {"schedule": Cosine(3e-3, steps, 3)} | options
@@ -122,6 +124,16 @@ def test_other_settings_and_data_are_refused(config, tokens, tmp_path):
     with pytest.raises(SettingError, match="schedule"):
         run_of(config, tokens, tmp_path, schedule=Plateau(3e-3, 12, 3, 0))
     assert run_of(config, tokens, tmp_path, steps=13, changed=["schedule.steps"], micro=1).step == 2
+
+
+def test_a_checkpoint_older_than_a_setting_was_made_with_its_default(config, tokens, tmp_path, monkeypatch):
+    whole = Run.origin
+    with monkeypatch.context() as past:
+        past.setattr(Run, "origin", property(lambda self: {k: v for k, v in whole.fget(self).items() if k != NEW}))
+        run_of(config, tokens, tmp_path).train(until=2)
+    assert run_of(config, tokens, tmp_path).step == 2
+    with pytest.raises(SettingError, match=r"--allow-change constants\.rounds"):
+        run_of(config, tokens, tmp_path, constants=Constants(rounds="bf16"))
 
 
 def test_a_setting_that_is_none_cannot_change(config, tokens, tmp_path):

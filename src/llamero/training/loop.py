@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,6 +50,11 @@ class Settings:
     def __post_init__(self) -> None:
         if self.micro < 1 or self.save_every < 0:
             raise SettingError(f"micro ({self.micro}) must be positive, save_every ({self.save_every}) not negative")
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The settings that are groups of settings, by name."""
+        return {"schedule": self.schedule, "constants": self.constants, "limits": self.limits}
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ class Run:
         )
         saved = None if self.saver is None else self.saver.newest()
         if saved is not None:
-            _check_same(saved.state.origin, self.origin, allowed, saved.path)
+            _check_same(self._defaults | saved.state.origin, self.origin, allowed, saved.path)
             saved.restore(parameters, self.optimizer)
             self.step, self.updates = saved.state.step, saved.state.updates
             self.guard.restore(saved.state.memory.get("guard", []))
@@ -104,9 +109,20 @@ class Run:
     def origin(self) -> dict[str, Any]:
         """What the result depends on, flat: settings and the data's fingerprint."""
         settings = self.settings
-        parts = {"schedule": settings.schedule, "constants": settings.constants, "limits": settings.limits}
-        values = {f"{part}.{key}": value for part, held in parts.items() for key, value in asdict(held).items()}
+        values = {
+            f"{part}.{key}": value for part, held in settings.parts.items() for key, value in asdict(held).items()
+        }
         return values | {"schedule": type(settings.schedule).__name__, **settings.also} | self.batches.origin
+
+    @property
+    def _defaults(self) -> dict[str, Any]:
+        """What a checkpoint that is older than a setting was made with: the setting's default."""
+        return {
+            f"{part}.{item.name}": item.default
+            for part, held in self.settings.parts.items()
+            for item in fields(held)
+            if item.default is not MISSING
+        }
 
     def train(
         self,
@@ -186,5 +202,5 @@ def _check_same(then: dict[str, Any], now: dict[str, Any], changed: Collection[s
         if key not in changed and then.get(key) != now.get(key):
             raise SettingError(
                 f"{folder} holds a run with {key} {then.get(key)!r}, and {now.get(key)!r} is asked for now; "
-                f"ask for the same, name another folder, or allow {key!r} to change"
+                f"ask for the same, name another folder, or let it change with `--allow-change {key}`"
             )

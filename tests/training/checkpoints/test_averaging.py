@@ -60,43 +60,17 @@ def test_what_cannot_be_averaged_is_refused(config, tokens, tmp_path):
         average(found)
 
 
-TOY = [
-    "--dim",
-    "32",
-    "--layers",
-    "1",
-    "--heads",
-    "2",
-    "--kv-heads",
-    "1",
-    "--head-dim",
-    "16",
-    "--ffn-dim",
-    "32",
-    "--vocab",
-    "280",
-    "--context",
-    "32",
-    "--batch",
-    "64",
-    "--steps",
-    "6",
-    "--save-every",
-    "2",
-    "--dtype",
-    "f32",
-    "--export",
-    "F32",
-    "--threads",
-    "1",
-]
+TOY = (
+    "--dim 32 --layers 1 --heads 2 --kv-heads 1 --head-dim 16 --ffn-dim 32 --vocab 280 --context 32 --batch 64 "
+    "--steps 6 --save-every 2 --dtype f32 --export F32 --threads 1"
+)
 
 
 def test_a_run_may_end_with_the_mean_and_the_command_gives_the_same(tmp_path, capsys):
     text = tmp_path / "stories.txt"
     text.write_text("".join(f"A llama walks up hill {i} and sings.\n<|endoftext|>\n" for i in range(300)))
     run = tmp_path / "run"
-    assert main(["train", "tiny", "--text", str(text), "--out", str(run), "--average", "3", *TOY]) == 0
+    assert main(["train", "tiny", "--text", str(text), "--out", str(run), "--average", "3", *TOY.split()]) == 0
     assert main(["average", str(run), "--out", str(tmp_path / "all.gguf"), "--export", "F32"]) == 0
     assert "step-00000002, step-00000004, step-00000006" in capsys.readouterr().out
     chosen = [str(run / "checkpoints" / f"step-0000000{step}") for step in (4, 6)]
