@@ -8,9 +8,11 @@
     ├── SettingError       (ValueError)          a caller's option is unknown or out of range
     ├── TokenizerError     (ValueError)          a vocabulary is broken, or a text cannot be encoded
     ├── TemplateError      (ValueError)          a chat template is unsafe, broken, or refuses the messages
+    ├── ConstraintError    (ValueError)          an answer cannot go on in the form that was asked for
     ├── ContextOverflow    (ValueError)          the tokens do not fit the context; carries both counts
     ├── ModelNotFound      (FileNotFoundError)   no such file, folder or pulled name
     ├── StorageError       (OSError)             something could not be written: a full disk, a folder not shared
+    ├── QueueFull          (RuntimeError)        so many requests wait already that another is refused; try later
     └── DeviceError        (RuntimeError)        the asked-for device or instruction set is not here
 
 A message says what is wrong, where (file, key, tensor, byte), and what to do.
@@ -54,6 +56,10 @@ class TemplateError(LlameroError, ValueError):
     """A chat template is unsafe, broken, runs too long, or refuses the messages."""
 
 
+class ConstraintError(LlameroError, ValueError):
+    """An answer cannot go on in the form (a grammar, a schema) that was asked for."""
+
+
 class ContextOverflow(LlameroError, ValueError):
     """The tokens do not fit the context.
 
@@ -72,6 +78,10 @@ class ModelNotFound(LlameroError, FileNotFoundError):
 
 class StorageError(LlameroError, OSError):
     """Something could not be written; what was there before is untouched."""
+
+
+class QueueFull(LlameroError, RuntimeError):
+    """So many requests wait already that another is refused; it may be tried again later."""
 
 
 class DeviceError(LlameroError, RuntimeError):

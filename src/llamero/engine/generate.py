@@ -67,8 +67,7 @@ class Engine(Generic[A, W]):
         progress: told while a prompt longer than one chunk is read. Raises WeightsError on logits that are not finite.
         """
         started = perf_counter()
-        with self._lock:
-            run.begin(self._pool.admit(run.sequence.ids))
+        self.admit(run)
         try:
             while run.finish_reason is None:
                 with self._lock:
@@ -82,8 +81,22 @@ class Engine(Generic[A, W]):
                     yield choice
                 started = perf_counter()
         finally:
-            with self._lock:
-                self._pool.retire(run.sequence)
+            self.retire(run)
+
+    def admit(self, run: Run) -> None:
+        """Begin a run with what the cache holds of its prompt."""
+        with self._lock:
+            run.begin(self._pool.admit(run.sequence.ids))
+
+    def retire(self, run: Run) -> None:
+        """End a run; what was read stays until its room is needed."""
+        with self._lock:
+            self._pool.retire(run.sequence)
+
+    @property
+    def pages(self) -> tuple[int, int]:
+        """How many pages of the cache are in use, and how many are free."""
+        return self._cache.used, self._cache.free
 
     def step(self, shares: Ids[tuple[Sequence, int]]) -> NDArray[np.float32]:
         """One forward pass over the next `count` pending tokens of each (sequence, count).

@@ -6,6 +6,7 @@ from collections.abc import Sequence as Ids
 from dataclasses import dataclass, field
 from typing import Literal
 
+from llamero.engine.constraint import Constraint
 from llamero.engine.context import Overflow, check_policy, fit, shift
 from llamero.engine.sampling import Choice, Logits, Sampler, Sampling, check_number
 from llamero.engine.sequence import Sequence
@@ -22,7 +23,9 @@ class Request:
     prompt: token ids, BOS included. max_tokens: at most so many new ones; None means as many as the context has room
     for, or, with overflow "shift", as many as it is long. stop_ids: tokens that end the answer and are not part of
     it. overflow, keep: see engine/context.py. logprobs: report each choice's logarithm and those of so many likeliest
-    tokens.
+    tokens. constraint: what the answer may say (engine/constraint.py). owner: who asks; the queue is fair between
+    owners, and only requests of one owner and adapter share what was read. adapter: the name of the LoRA adapter to
+    write with.
     """
 
     prompt: tuple[int, ...]
@@ -32,6 +35,9 @@ class Request:
     overflow: Overflow = "error"
     keep: int = 0
     logprobs: int | None = None
+    constraint: Constraint | None = None
+    owner: str = ""
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         check_policy(self.overflow)
@@ -56,6 +62,7 @@ class Run:
         self.context = context
         self.sequence = Sequence(ids)
         self.sampler = Sampler(request.sampling, vocab, ids)
+        self.matcher = request.constraint.begin() if request.constraint else None
         self.answer: list[int] = []
         self.finish_reason: FinishReason | None = None
         self.prompt_tokens = len(request.prompt)
@@ -78,12 +85,18 @@ class Run:
         self.read_tokens = sequence.pending
 
     def accept(self, logits: Logits) -> Choice | None:
-        """Choose the next token from the logits (vocab or more,) after the last; None when it ends the answer."""
-        sequence, request = self.sequence, self.request
-        choice = self.sampler.choose(logits[: self.vocab], len(sequence.ids) - 1, request.logprobs)
+        """Choose the next token from the logits (vocab or more,) after the last; None when it ends the answer.
+
+        Raises WeightsError when they are not finite, ConstraintError when the constraint allows nothing.
+        """
+        sequence, request, matcher = self.sequence, self.request, self.matcher
+        mask = matcher.mask if matcher else None
+        choice = self.sampler.choose(logits[: self.vocab], len(sequence.ids) - 1, request.logprobs, mask)
         if choice.id in request.stop_ids:
             self.finish_reason = "stop"
             return None
+        if matcher:
+            matcher.accept(choice.id)
         sequence.ids.append(choice.id)
         self.answer.append(choice.id)
         if len(self.answer) >= self._most:

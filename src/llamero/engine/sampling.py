@@ -1,6 +1,6 @@
 """Choosing the next token: a chain of small samplers in one fixed order.
 
-    penalties -> logit bias -> temperature -> top_k -> top_p -> min_p -> typical_p -> draw
+    constraint -> penalties -> logit bias -> temperature -> top_k -> top_p -> min_p -> typical_p -> draw
 
 A setting at its neutral value is skipped. Temperature 0 is greedy: the highest logit after penalties and bias, the
 lowest id among equals, nothing divided and nothing drawn. Every cut keeps at least one token and breaks ties by the
@@ -23,7 +23,7 @@ from typing import Any, TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from llamero.errors import SettingError, WeightsError, nearest
+from llamero.errors import ConstraintError, SettingError, WeightsError, nearest
 
 Logits: TypeAlias = NDArray[np.float32]
 Kept: TypeAlias = NDArray[np.intp]
@@ -148,14 +148,22 @@ class Sampler:
         self._bias_ids = np.fromiter(settings.logit_bias, np.intp)
         self._bias = np.fromiter(settings.logit_bias.values(), np.float32)
 
-    def choose(self, logits: Logits, position: int, logprobs: int | None = None) -> Choice:
+    def choose(
+        self, logits: Logits, position: int, logprobs: int | None = None, mask: Callable[[Logits], None] | None = None
+    ) -> Choice:
         """The token after `position`, from the model's logits (vocab,), which are left as they are.
 
-        logprobs: report the choice's own logarithm and those of so many likeliest tokens.
-        Raises WeightsError when a logit is not finite.
+        logprobs: report the choice's own logarithm and those of so many likeliest tokens. mask: makes minus infinity
+        of the logits of tokens that may not come next, in place; these are never chosen.
+        Raises WeightsError when a logit is not finite, ConstraintError when nothing may come next.
         """
         _check_finite(logits, position)
-        token = self._choose(logits.copy())
+        scratch = logits.copy()
+        if mask is not None:
+            mask(scratch)
+            if not scratch.max() > -np.inf:
+                raise ConstraintError(f"after position {position} the form that was asked for allows no token at all")
+        token = self._choose(scratch)
         self._recent.append(token)
         self._answer[token] += 1
         if logprobs is None:

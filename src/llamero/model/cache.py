@@ -29,7 +29,18 @@ class Cache(Generic[A, W]):
         self.kind = kind
         self.tokens = tokens
         self.store: Store = ops.store(StoreShape(config.layers, config.kv_heads, config.head_dim, pages, _PAGE, kind))
+        self.pages = pages
         self._free = list(range(pages - 1, -1, -1))
+
+    @property
+    def free(self) -> int:
+        """How many pages nobody has."""
+        return len(self._free)
+
+    @property
+    def used(self) -> int:
+        """How many pages somebody has."""
+        return self.pages - len(self._free)
 
     def extend(self, pages: list[int], tokens: int) -> None:
         """Make `pages` (a sequence's own list, changed in place) hold `tokens` tokens.
