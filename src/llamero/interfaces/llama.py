@@ -26,7 +26,7 @@ from llamero.interfaces.completion import Completion, Stream
 from llamero.interfaces.devices import make_ops
 from llamero.interfaces.loading import Watched, find_tokenizer
 from llamero.interfaces.models import find_model
-from llamero.interfaces.prompts import Prompt, chat_prompt, make_template, text_prompt
+from llamero.interfaces.prompts import Prompt, chat_prompt, chat_room, make_template, text_prompt
 from llamero.model.config import Config
 from llamero.model.weights import config_of, load
 from llamero.ops.protocol import CacheKind
@@ -96,6 +96,13 @@ class Llama:
         if self._template is None:
             self._template = make_template(self._template_given, self.tokenizer, self.name)
         return self._template
+
+    @property
+    def engine(self) -> Engine[Any, Any]:
+        """What writes: weights and cache. Raises SettingError once the model is closed."""
+        if self._engine is None:
+            raise SettingError(f"{self!r} is closed; open it again with Llama(...)")
+        return self._engine
 
     @overload
     def generate(
@@ -217,7 +224,7 @@ class Llama:
             messages,
             tools=tools,
             variables=template_variables or {},
-            room=None if overflow == "error" else _room(self.context, max_tokens),
+            room=None if overflow == "error" else chat_room(self.context, max_tokens),
         )
         options = {"max_tokens": max_tokens, "overflow": overflow, "logprobs": top_logprobs if logprobs else None}
         return self._answer(read, stream, stop, options, sampling, progress)
@@ -234,7 +241,7 @@ class Llama:
         """What the model thinks comes after each token of the prompt: logits (tokens, vocab)."""
         ids = text_prompt(self.tokenizer, prompt).ids
         with self._turn:
-            return self._open().logits(ids, progress)
+            return self.engine.logits(ids, progress)
 
     def embed(self, text: str | Sequence[str], *, progress: Progress | None = None) -> NDArray[np.float32]:
         """The meaning of a text as a vector of length 1 (dim,), or of several as rows (texts, dim).
@@ -244,7 +251,7 @@ class Llama:
         """
         if isinstance(text, str):
             with self._turn:
-                return self._open().embedding(text_prompt(self.tokenizer, text).ids, progress)
+                return self.engine.embedding(text_prompt(self.tokenizer, text).ids, progress)
         return np.stack([self.embed(one, progress=progress) for one in text])
 
     def close(self) -> None:
@@ -277,7 +284,7 @@ class Llama:
             stop_ids=self.tokenizer.stop_ids,
             **options,
         )
-        engine = self._open()
+        engine = self.engine
         run, stops = engine.plan(request), Stops(_stops(stop))
         decoder = self.tokenizer.stream(start=prompt.fresh)
         answer = Stream(generate_text(engine, run, decoder, stops, progress), run, stops, prompt.dropped)
@@ -288,11 +295,6 @@ class Llama:
                 pass
         return answer.completion
 
-    def _open(self) -> Engine[Any, Any]:
-        if self._engine is None:
-            raise SettingError(f"{self!r} is closed; open it again with Llama(...)")
-        return self._engine
-
 
 def _context(wanted: int | None, config: Config) -> int:
     if wanted is None:
@@ -302,11 +304,6 @@ def _context(wanted: int | None, config: Config) -> int:
             f"context must be a whole number from 2 to the model's own, {config.context}; got {wanted!r}"
         )
     return wanted
-
-
-def _room(context: int, max_tokens: int | None) -> int:
-    """How long a conversation may be when it is to leave room for the answer: at least half of the context."""
-    return context - min(max_tokens or context // 4, context // 2)
 
 
 def _name(reader: Reader, path: Path) -> str:

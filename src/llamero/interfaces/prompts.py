@@ -85,6 +85,11 @@ def chat_prompt(
     )
 
 
+def chat_room(context: int, max_tokens: int | None) -> int:
+    """How long a conversation may be when it is to leave room for the answer: at least half of the context."""
+    return context - min(max_tokens or context // 4, context // 2)
+
+
 def _split(messages: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
     """The leading system message, if there is one, and the rest."""
     system = len(messages) > 0 and messages[0].get("role") == "system"

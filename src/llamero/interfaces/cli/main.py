@@ -19,6 +19,7 @@ from llamero.errors import LlameroError, nearest
 COMMANDS = {
     "run": "continue a text with a model, or answer one question",
     "chat": "talk with a model",
+    "serve": "answer over HTTP as OpenAI's API does",
     "inspect": "show what is in a model's file",
     "plan": "say what a training run will need and take, before it is started",
     "plot": "draw and compare the curves of training runs",

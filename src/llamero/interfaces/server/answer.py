@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeAlias
 
 from llamero.engine.context import Overflow
 from llamero.engine.sampling import Sampling
-from llamero.interfaces.completion import Logprob
 
 Finish: TypeAlias = Literal["stop", "length", "tool_calls"]
 Message: TypeAlias = Mapping[str, Any]
@@ -51,9 +50,9 @@ class Form:
 class Ask:
     """One request.
 
-    model: its name, or NAME:ADAPTER. owner: who asks (a key's name, "" where there are none): beginnings are shared,
-    and the queue is fair, between owners. Either `messages` or `prompt` (text or ids) is given. n: how many answers.
-    logprobs, overflow: as in `Request`.
+    model: its name, or NAME:ADAPTER; "" is the library's first. owner: who asks (a key's name, "" where there are
+    none): beginnings are shared, and the queue is fair, between owners. Either `messages` or `prompt` (text or ids) is
+    given. n: how many answers. logprobs, overflow: as in `Request`.
     """
 
     model: str
@@ -67,13 +66,14 @@ class Ask:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    echo: bool = False  # the answer begins with its prompt
     overflow: Overflow = "error"
     template_variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """Tokens: of the prompt, of these found in the cache, and of all answers."""
+    """Tokens of all prompts, of these found in the cache, and of all answers up to now."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -83,12 +83,50 @@ class Usage:
     accepted_tokens: int = 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """Seconds of one answer: until its first token, its wait for a turn included, and from there until its last.
+
+    tokens: how many it has.
+    """
+
+    reading: float = 0.0
+    writing: float = 0.0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Spelt:
+    """A token with its bytes and the natural logarithm of the probability that the model gave it.
+
+    top: the likeliest tokens in its place, likeliest first.
+    """
+
+    id: int
+    spelling: bytes
+    logprob: float
+    top: tuple[Spelt, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Loading:
     """The model is being loaded: bytes read, bytes in all."""
 
     done: int
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The request was accepted and waits for its turn.
+
+    model: the name that answers. fingerprint: of the model, its settings and the program. prompt_tokens: of all
+    prompts.
+    """
+
+    model: str
+    fingerprint: str
+    prompt_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +143,7 @@ class Text:
 
     index: int
     text: str
-    logprobs: tuple[Logprob, ...] = ()
+    logprobs: tuple[Spelt, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +167,17 @@ class CallArguments:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Answer `index` is over. stop: the stop string that ended it, if one did. seed: in use."""
+    """Answer `index` is over. usage: of all answers so far, so that the last one's is the whole.
+
+    stop: the stop string that ended it, if one did. seed: in use. times: this answer's.
+    """
 
     index: int
     reason: Finish
     usage: Usage
     stop: str | None = None
     seed: int | None = None
+    times: Times = Times()
 
 
-Event: TypeAlias = Loading | Reading | Text | CallBegun | CallArguments | Ended
+Event: TypeAlias = Loading | Begun | Reading | Text | CallBegun | CallArguments | Ended

@@ -1,0 +1,74 @@
+"""The server's application: routes, and what a client is told when something is wrong."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+import llamero
+from llamero.errors import LlameroError
+from llamero.interfaces.server.health import health_routes
+from llamero.interfaces.server.library import Library
+from llamero.interfaces.server.mistakes import mistake
+from llamero.interfaces.server.openai.chat import chat_routes
+from llamero.interfaces.server.openai.errors import error_body
+from llamero.interfaces.server.openai.models import model_routes
+from llamero.interfaces.server.refusals import Refusal, refusal
+from llamero.interfaces.server.responding import ClientGone
+from llamero.interfaces.server.settings import Settings
+
+_log = logging.getLogger(__name__)
+_GONE = 499  # nginx's number for a client that did not wait; nobody receives it
+
+
+def make_app(library: Library, settings: Settings | None = None) -> FastAPI:
+    """The application that answers with the library's models. It closes the library when it ends."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await library.close()
+
+    app = FastAPI(title="llamero", version=llamero.__version__, lifespan=lifespan)
+    app.include_router(chat_routes(library, settings))
+    app.include_router(model_routes(library))
+    app.include_router(health_routes())
+    _tell_errors(app, settings)
+    return app
+
+
+def _tell_errors(app: FastAPI, settings: Settings) -> None:
+    def tell(request: Request, error: Exception) -> Response:
+        told = refusal(error, settings.retry_after)
+        if told.status >= 500:
+            _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+        return JSONResponse(error_body(told), told.status, told.headers)
+
+    async def refused(request: Request, error: Exception) -> Response:
+        return tell(request, error)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return tell(request, mistake(error.errors(), error.body))
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
+        words = f"{error.detail}: {request.method} {request.url.path}"
+        return tell(request, Refusal(error.status_code, words, code=code, headers=dict(error.headers or {})))
+
+    async def gone(_: Request, __: Exception) -> Response:
+        return Response(status_code=_GONE)
+
+    for kind in (LlameroError, Refusal, Exception):
+        app.add_exception_handler(kind, refused)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(ClientGone, gone)

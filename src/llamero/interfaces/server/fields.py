@@ -1,0 +1,44 @@
+"""What all requests have in common: strict fields, where nothing is ignored. Every dialect's models build on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic_core import PydanticCustomError
+
+from llamero.errors import nearest
+
+
+class Strict(BaseModel):
+    """Fields of exactly these names and types. An unknown one is refused with the nearest valid name.
+
+    refused: fields that the dialect knows and we do not offer, each with the reason; null is as good as absent.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    refused: ClassVar[Mapping[str, str]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        valid = {field.alias or name for name, field in cls.model_fields.items()}
+        for name, value in given.items():
+            if name in cls.refused and value is not None:
+                raise PydanticCustomError(
+                    "unsupported_parameter", "'{param}' is not supported: " + cls.refused[name], {"param": name}
+                )
+            if name not in valid and name not in cls.refused:
+                raise PydanticCustomError(
+                    "unknown_parameter", "unknown field '{param}': " + nearest(str(name), valid), {"param": str(name)}
+                )
+        return {name: value for name, value in given.items() if name not in cls.refused}
+
+
+class Shape(BaseModel):
+    """A part of an answer, as the OpenAPI document describes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

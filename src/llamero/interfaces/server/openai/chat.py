@@ -1,0 +1,31 @@
+"""`/v1/chat/completions`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from llamero.interfaces.server.answering import answer
+from llamero.interfaces.server.library import Library
+from llamero.interfaces.server.openai.chat_reply import ChatCompletion, chat_completion
+from llamero.interfaces.server.openai.chat_request import ChatRequest
+from llamero.interfaces.server.openai.chat_stream import ChatFrames
+from llamero.interfaces.server.owners import owner_of
+from llamero.interfaces.server.responding import streamed, whole
+from llamero.interfaces.server.settings import Settings
+
+
+def chat_routes(library: Library, settings: Settings) -> APIRouter:
+    """The route, answered by the library's models."""
+    router = APIRouter(tags=["OpenAI"])
+
+    @router.post("/v1/chat/completions", response_model=ChatCompletion)
+    async def chat_completions(body: ChatRequest, request: Request) -> Response:
+        """The next message of a conversation, as one body or as a stream of chunks."""
+        ask = body.ask(owner_of(request))
+        batches = answer(library, ask, patience=settings.keep_alive)
+        if body.stream:
+            return await streamed(request, batches, ChatFrames(answers=ask.n, usage=body.usage_told))
+        return JSONResponse(chat_completion(await whole(request, batches), logprobs=bool(body.logprobs)))
+
+    return router

@@ -1,0 +1,61 @@
+"""The fields of a request that say how words are chosen: OpenAI's, and llamero's own beside them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from llamero.engine.sampling import Sampling
+from llamero.interfaces.server.fields import Strict
+
+Bias = dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]]
+StopText = Annotated[str, Field(min_length=1, max_length=256)]
+
+_SAME = (
+    *("temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty", "repeat_last_n"),
+    *("presence_penalty", "frequency_penalty", "seed"),
+)
+
+
+class SamplingFields(Strict):
+    """How words are chosen, and where an answer ends."""
+
+    temperature: float | None = Field(None, ge=0, le=2, description="0 takes the likeliest token; 0.6 unless given")
+    top_p: float | None = Field(None, ge=0, le=1, description="0.9 unless given; 1 is off")
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    logit_bias: Bias | None = Field(None, max_length=1024, description="token id -> added to its logit")
+    seed: int | None = Field(
+        None, ge=-(2**63), le=2**63 - 1, description="repeats an answer; of n answers the i-th uses seed + i"
+    )
+    stop: StopText | Annotated[list[StopText], Field(max_length=16)] | None = Field(
+        None, description="texts that end the answer and are not part of it, also where they span tokens"
+    )
+    top_k: int | None = Field(None, ge=0, le=2**31, description="llamero's own: the K likeliest tokens; 0 is off")
+    min_p: float | None = Field(None, ge=0, le=1, description="llamero's own: least share of the likeliest token")
+    typical_p: float | None = Field(None, ge=0, le=1, description="llamero's own: typical sampling; 1 is off")
+    repeat_penalty: float | None = Field(None, ge=0.01, le=100, description="llamero's own: 1 is off")
+    repeat_last_n: int | None = Field(None, ge=0, le=2**31, description="llamero's own: tokens that are recent (64)")
+    overflow: Literal["error", "truncate", "shift"] | None = Field(
+        None,
+        description="llamero's own: when the tokens do not fit the context, refuse, leave out the oldest, go on so",
+    )
+
+    def sampling(self) -> Sampling:
+        """The settings; what is not given has llamero's default."""
+        options: dict[str, Any] = {name: value for name in _SAME if (value := getattr(self, name)) is not None}
+        if self.logit_bias:
+            options["logit_bias"] = {int(token): bias for token, bias in self.logit_bias.items()}
+        return Sampling(**options)
+
+    def stops(self) -> tuple[str, ...]:
+        """The stop texts."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+
+class StreamOptions(Strict):
+    """What a stream tells besides."""
+
+    include_usage: bool | None = Field(None, description="a last chunk without choices tells the tokens used")
+    include_obfuscation: Literal[False] | None = Field(None, description="a hint; nothing is obfuscated")
