@@ -17,11 +17,13 @@ from typing import Generic
 import numpy as np
 from numpy.typing import NDArray
 
+from llamero.engine.adapters import Adapters
 from llamero.engine.pool import Pool
 from llamero.engine.request import Request, Run, check_ids
 from llamero.engine.sampling import Choice
 from llamero.engine.sequence import Sequence
 from llamero.errors import ContextOverflow, WeightsError
+from llamero.model.adapter import Adapter
 from llamero.model.cache import Cache
 from llamero.model.llama import head, hidden
 from llamero.model.weights import Weights
@@ -35,7 +37,7 @@ class Engine(Generic[A, W]):
     """One model's weights, its cache of `context` tokens, and the sequences in it.
 
     vocab: the ids that may be read and chosen are those below it; None is all. chunk: how many prompt tokens one
-    forward pass reads at most; progress and Ctrl-C come between passes.
+    forward pass reads at most; progress and Ctrl-C come between passes. `adapters`: LoRA adapters, by name.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Engine(Generic[A, W]):
         chunk: int = 512,
     ) -> None:
         self.ops, self.weights, self.context, self.chunk = ops, weights, context, chunk
+        self.adapters = Adapters(ops, weights)
         self.vocab = min(vocab or weights.config.vocab, weights.config.vocab)
         self._cache = Cache(ops, weights.config, context, cache)
         self._pool = Pool(self._cache)
@@ -59,7 +62,8 @@ class Engine(Generic[A, W]):
 
         Raises ContextOverflow (with both counts) and SettingError.
         """
-        return Run(request, vocab=self.vocab, context=self.context)
+        adapter = self.adapters.get(request.adapter)
+        return Run(request, vocab=self.vocab, context=self.context, adapter=adapter)
 
     def generate(self, run: Run, progress: Progress | None = None) -> Generator[Choice]:
         """The answer's tokens, one by one; `run` tells why it ended and what it took.
@@ -86,7 +90,7 @@ class Engine(Generic[A, W]):
     def admit(self, run: Run) -> None:
         """Begin a run with what the cache holds of its prompt."""
         with self._lock:
-            run.begin(self._pool.admit(run.sequence.ids))
+            run.begin(self._pool.admit(run.sequence.ids, run.sequence.adapter))
 
     def retire(self, run: Run) -> None:
         """End a run; what was read stays until its room is needed."""
@@ -108,22 +112,26 @@ class Engine(Generic[A, W]):
             rows = [end - 1 for end, (sequence, _) in zip(ends, shares, strict=True) if not sequence.pending]
             if not rows:
                 return np.empty((0, self.weights.config.vocab), np.float32)
-            return self.ops.numpy(head(self.ops, self.weights, self.ops.take(x, rows)))
+            adapters = [(sequence.adapter, 1) for sequence, _ in shares if not sequence.pending]
+            return self._head(self.ops.take(x, rows), adapters)
 
-    def logits(self, ids: Ids[int], progress: Progress | None = None) -> NDArray[np.float32]:
-        """Logits (tokens, vocab) of the next token after each of `ids`."""
-        config = self.weights.config
-        out = np.empty((len(ids), config.vocab), np.float32)
-        for start, x in self._residuals(ids, progress):
-            part = self.ops.numpy(head(self.ops, self.weights, x))
-            out[start : start + len(part)] = part
+    def logits(
+        self, ids: Ids[int], progress: Progress | None = None, adapter: str | None = None
+    ) -> NDArray[np.float32]:
+        """Logits (tokens, vocab) of the next token after each of `ids`, of the model with that adapter."""
+        changed = self.adapters.get(adapter)
+        out = np.empty((len(ids), self.weights.config.vocab), np.float32)
+        for start, count, x in self._residuals(ids, progress, changed):
+            out[start : start + count] = self._head(x, [(changed, count)])
         return out
 
-    def embedding(self, ids: Ids[int], progress: Progress | None = None) -> NDArray[np.float32]:
+    def embedding(
+        self, ids: Ids[int], progress: Progress | None = None, adapter: str | None = None
+    ) -> NDArray[np.float32]:
         """The mean over all tokens of the last layer's normed output, scaled to length 1 (dim,)."""
         config = self.weights.config
         total = np.zeros(config.dim, np.float64)
-        for _, x in self._residuals(ids, progress):
+        for _, _, x in self._residuals(ids, progress, self.adapters.get(adapter)):
             normed = self.ops.rms_norm(x, self.weights.norm, config.norm_eps)
             total += self.ops.numpy(normed).sum(axis=0, dtype=np.float64)
         length = float(np.linalg.norm(total))
@@ -146,13 +154,15 @@ class Engine(Generic[A, W]):
                 row: NDArray[np.float32] = logits[0]
                 return row
 
-    def _residuals(self, ids: Ids[int], progress: Progress | None) -> Iterator[tuple[int, A]]:
-        """The residual stream of a sequence of its own, chunk by chunk: (first position, (tokens, dim))."""
+    def _residuals(
+        self, ids: Ids[int], progress: Progress | None, adapter: Adapter[W] | None
+    ) -> Iterator[tuple[int, int, A]]:
+        """The residual stream of a sequence of its own, chunk by chunk: (first position, tokens, (tokens, dim))."""
         check_ids(ids, self.vocab)
         if len(ids) > self.context:
             message = f"{len(ids)} tokens do not fit the context of {self.context}"
             raise ContextOverflow(message, tokens=len(ids), context=self.context)
-        sequence = Sequence(list(ids))
+        sequence = Sequence(list(ids), adapter=adapter)
         try:
             while sequence.pending:
                 start = sequence.held
@@ -160,10 +170,15 @@ class Engine(Generic[A, W]):
                     x, _ = self._advance([(sequence, min(sequence.pending, self.chunk))])
                 if progress and len(ids) > self.chunk:
                     progress(sequence.held, len(ids))
-                yield start, x
+                yield start, sequence.held - start, x
         finally:
             with self._lock:
                 self._pool.drop(sequence)
+
+    def _head(self, x: A, adapters: Ids[tuple[Adapter[W] | None, int]]) -> NDArray[np.float32]:
+        """Logits (rows, vocab) of the residual stream (rows, dim), so many rows with each adapter."""
+        ops, weights = self.adapters.over(adapters)
+        return self.ops.numpy(head(ops, weights, x))
 
     def _advance(self, shares: Ids[tuple[Sequence, int]]) -> tuple[A, list[int]]:
         """The residual stream (tokens, dim) of the shares' new tokens, now held, and where each share ends."""
@@ -175,7 +190,8 @@ class Engine(Generic[A, W]):
             ids += sequence.ids[sequence.held : sequence.held + count]
             ends.append(len(ids))
         spans = [Span(sequence.held, count, tuple(sequence.pages)) for sequence, count in shares]
-        x = hidden(self.ops, self.weights, self._cache.store, ids, spans)
+        ops, weights = self.adapters.over([(sequence.adapter, count) for sequence, count in shares])
+        x = hidden(ops, weights, self._cache.store, ids, spans)
         for sequence, count in shares:
             sequence.held += count
         return x, ends

@@ -12,6 +12,7 @@ from typing import Any
 
 from llamero.engine.sequence import Sequence, shared
 from llamero.errors import ContextOverflow
+from llamero.model.adapter import Adapter
 from llamero.model.cache import Cache
 
 _WORTHWHILE = 2  # a common BOS alone is no reason to take over a sequence
@@ -25,15 +26,18 @@ class Pool:
         self._working: list[Sequence] = []
         self._resting: list[Sequence] = []  # longest rest first
 
-    def admit(self, ids: list[int]) -> Sequence:
-        """A sequence of these ids: the resting one with the longest common beginning, rewound, or a fresh one."""
+    def admit(self, ids: list[int], adapter: Adapter[Any] | None = None) -> Sequence:
+        """A sequence of these ids: the resting one with the longest common beginning, rewound, or a fresh one.
+
+        Only one that was read with the same adapter will do.
+        """
         best, most = None, _WORTHWHILE - 1
         for sequence in reversed(self._resting):
-            common = min(shared(sequence.ids, ids), sequence.held)
+            common = min(shared(sequence.ids, ids), sequence.held) if sequence.adapter is adapter else 0
             if common > most:
                 best, most = sequence, common
         if best is None:
-            best = Sequence(list(ids))
+            best = Sequence(list(ids), adapter=adapter)
         else:
             self._resting.remove(best)
             best.rewrite(ids)

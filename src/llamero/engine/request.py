@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Ids
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from llamero.engine.constraint import Constraint
 from llamero.engine.context import Overflow, check_policy, fit, shift
 from llamero.engine.sampling import Choice, Logits, Sampler, Sampling, check_number
 from llamero.engine.sequence import Sequence
 from llamero.errors import SettingError
+from llamero.model.adapter import Adapter
 
 FinishReason = Literal["stop", "length"]
 _MOST_LOGPROBS = 1000
@@ -54,13 +55,13 @@ class Run:
     Making one checks everything that can be checked before any work: ids, options, context.
     """
 
-    def __init__(self, request: Request, *, vocab: int, context: int) -> None:
+    def __init__(self, request: Request, *, vocab: int, context: int, adapter: Adapter[Any] | None = None) -> None:
         check_ids(request.prompt, vocab)
         ids = fit(request.prompt, context, request.overflow, request.keep, request.max_tokens)
         self.request = request
         self.vocab = vocab
         self.context = context
-        self.sequence = Sequence(ids)
+        self.sequence = Sequence(ids, adapter=adapter)
         self.sampler = Sampler(request.sampling, vocab, ids)
         self.matcher = request.constraint.begin() if request.constraint else None
         self.answer: list[int] = []

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence as Ids
 from dataclasses import dataclass, field
 from itertools import takewhile
+from typing import Any
+
+from llamero.model.adapter import Adapter
 
 
 @dataclass(eq=False)
 class Sequence:
-    """Tokens in order; the cache holds the keys and values of the first `held` of them in `pages`."""
+    """Tokens in order; the cache holds the keys and values of the first `held` of them in `pages`.
+
+    adapter: what changes the model for it, so that its keys and values are no use to others.
+    """
 
     ids: list[int]
     held: int = 0
     pages: list[int] = field(default_factory=list)
+    adapter: Adapter[Any] | None = None
 
     @property
     def pending(self) -> int:

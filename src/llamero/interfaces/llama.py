@@ -22,6 +22,7 @@ from llamero.engine.text import Stops, generate_text
 from llamero.errors import SettingError
 from llamero.formats.open import open_model_file
 from llamero.formats.tensor import Reader
+from llamero.interfaces.adapters import Source, add_adapters, kind_beside
 from llamero.interfaces.completion import Completion, Stream
 from llamero.interfaces.devices import make_ops
 from llamero.interfaces.loading import Watched, find_tokenizer
@@ -36,7 +37,18 @@ if TYPE_CHECKING:
     from llamero.tokenizer.chat import ChatTemplate
 
 _CONTEXT = 8192  # tokens; what a model gets unless told otherwise, so that its cache stays small
-_OTHER_OPTIONS = ("max_tokens", "stop", "stream", "logprobs", "overflow", "keep", "special", "progress", "tools")
+_OTHER_OPTIONS = (
+    "max_tokens",
+    "stop",
+    "stream",
+    "logprobs",
+    "overflow",
+    "keep",
+    "special",
+    "progress",
+    "tools",
+    "adapter",
+)
 
 Stop = str | Sequence[str] | None
 
@@ -49,7 +61,9 @@ class Llama:
     threads: None is one per core. deterministic: an answer depends on nothing but its prompt and seed, to the last bit,
     at the price of slower prompts (on "cpu"). cache: how keys and values are kept, "f16", "f32" or "q8_0".
     chat_template: a built-in name such as "llama-3.1" or "plain", or Jinja source; None is the file's own. tokenizer:
-    the path of one, for files that bring none. progress: told (bytes read, bytes in all) while loading.
+    the path of one, for files that bring none. adapters: LoRA adapters by name, each a folder that PEFT saved or a
+    GGUF adapter, or (path, factor), or several of these to be mixed; an answer names the one it wants. progress: told
+    (bytes read, bytes in all) while loading.
 
     Raises ModelNotFound, FormatError, WeightsError, ConfigError, TokenizerError, SettingError, DeviceError.
     """
@@ -65,6 +79,7 @@ class Llama:
         cache: CacheKind = "f16",
         chat_template: str | None = None,
         tokenizer: str | Path | Tokenizer | None = None,
+        adapters: Mapping[str, Source | Sequence[Source]] | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.path = find_model(model)
@@ -80,11 +95,13 @@ class Llama:
             self._template: ChatTemplate | None = None
             ops = make_ops(device, threads, deterministic=deterministic)
             weights = load(Watched(reader, progress) if progress else reader, ops)
+            adapter_kind = kind_beside(reader)
         finally:
             reader.close()
         self._engine: Engine[Any, Any] | None = Engine(
             ops, weights, context=self.context, cache=cache, vocab=self.tokenizer.vocab_size
         )
+        add_adapters(self._engine.adapters, adapters or {}, self.config, adapter_kind)
         self._turn = threading.RLock()  # whole answers wait for each other; streams take turns token by token
 
     @property
@@ -116,6 +133,7 @@ class Llama:
         overflow: Overflow = ...,
         keep: int | None = ...,
         special: bool = ...,
+        adapter: str | None = ...,
         progress: Progress | None = ...,
         **sampling: Unpack[SamplingOptions],
     ) -> Completion: ...
@@ -131,6 +149,7 @@ class Llama:
         overflow: Overflow = ...,
         keep: int | None = ...,
         special: bool = ...,
+        adapter: str | None = ...,
         progress: Progress | None = ...,
         **sampling: Unpack[SamplingOptions],
     ) -> Stream: ...
@@ -145,6 +164,7 @@ class Llama:
         overflow: Overflow = "error",
         keep: int | None = None,
         special: bool = False,
+        adapter: str | None = None,
         progress: Progress | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> Completion | Stream:
@@ -154,14 +174,14 @@ class Llama:
         that end the answer and are not part of it. stream: give the pieces as they come. logprobs: report each
         token's logarithm and those of so many likeliest. overflow, keep: what to do when the tokens do not fit, and
         how many of the first to keep then (None for BOS); see engine/context.py. special: find special tokens such
-        as <|eot_id|> in the text; otherwise they are plain text. progress: told while a long prompt is read. The
-        rest: see `Sampling`.
+        as <|eot_id|> in the text; otherwise they are plain text. adapter: the name of the one to write with. progress:
+        told while a long prompt is read. The rest: see `Sampling`.
 
         Raises SettingError for an option that is unknown or out of range and ContextOverflow for a prompt that does
         not fit, both before any work; WeightsError for a model whose output is not finite.
         """
         read = text_prompt(self.tokenizer, prompt, special=special, keep=keep)
-        options = {"max_tokens": max_tokens, "overflow": overflow, "logprobs": logprobs}
+        options = {"max_tokens": max_tokens, "overflow": overflow, "logprobs": logprobs, "adapter": adapter}
         return self._answer(read, stream, stop, options, sampling, progress)
 
     @overload
@@ -177,6 +197,7 @@ class Llama:
         logprobs: bool = ...,
         top_logprobs: int = ...,
         overflow: Overflow = ...,
+        adapter: str | None = ...,
         progress: Progress | None = ...,
         **sampling: Unpack[SamplingOptions],
     ) -> Completion: ...
@@ -193,6 +214,7 @@ class Llama:
         logprobs: bool = ...,
         top_logprobs: int = ...,
         overflow: Overflow = ...,
+        adapter: str | None = ...,
         progress: Progress | None = ...,
         **sampling: Unpack[SamplingOptions],
     ) -> Stream: ...
@@ -208,6 +230,7 @@ class Llama:
         logprobs: bool = False,
         top_logprobs: int = 0,
         overflow: Overflow = "error",
+        adapter: str | None = None,
         progress: Progress | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> Completion | Stream:
@@ -226,7 +249,8 @@ class Llama:
             variables=template_variables or {},
             room=None if overflow == "error" else chat_room(self.context, max_tokens),
         )
-        options = {"max_tokens": max_tokens, "overflow": overflow, "logprobs": top_logprobs if logprobs else None}
+        top = top_logprobs if logprobs else None
+        options = {"max_tokens": max_tokens, "overflow": overflow, "logprobs": top, "adapter": adapter}
         return self._answer(read, stream, stop, options, sampling, progress)
 
     def tokenize(self, text: str, *, bos: bool = True, special: bool = False) -> list[int]:
@@ -237,13 +261,17 @@ class Llama:
         """The text of some ids. special: show control tokens by name instead of leaving them out."""
         return self.tokenizer.decode(ids, special=special)
 
-    def logits(self, prompt: str | Sequence[int], *, progress: Progress | None = None) -> NDArray[np.float32]:
+    def logits(
+        self, prompt: str | Sequence[int], *, adapter: str | None = None, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
         """What the model thinks comes after each token of the prompt: logits (tokens, vocab)."""
         ids = text_prompt(self.tokenizer, prompt).ids
         with self._turn:
-            return self.engine.logits(ids, progress)
+            return self.engine.logits(ids, progress, adapter)
 
-    def embed(self, text: str | Sequence[str], *, progress: Progress | None = None) -> NDArray[np.float32]:
+    def embed(
+        self, text: str | Sequence[str], *, adapter: str | None = None, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
         """The meaning of a text as a vector of length 1 (dim,), or of several as rows (texts, dim).
 
         It is the mean, over all tokens, of what the last layer gives after the final norm. A Llama was not trained
@@ -251,8 +279,8 @@ class Llama:
         """
         if isinstance(text, str):
             with self._turn:
-                return self.engine.embedding(text_prompt(self.tokenizer, text).ids, progress)
-        return np.stack([self.embed(one, progress=progress) for one in text])
+                return self.engine.embedding(text_prompt(self.tokenizer, text).ids, progress, adapter)
+        return np.stack([self.embed(one, adapter=adapter, progress=progress) for one in text])
 
     def close(self) -> None:
         """Let go of weights and cache. Using the model afterwards is a SettingError."""

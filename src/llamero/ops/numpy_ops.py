@@ -93,6 +93,10 @@ class NumpyOps:
     def take(self, x: Array, rows: Sequence[int]) -> Array:
         return x[np.asarray(rows, np.int64)]
 
+    def add_rows(self, x: Array, rows: Sequence[int], y: Array) -> Array:
+        x[np.asarray(rows, np.int64)] += y
+        return x
+
     def numpy(self, x: Array) -> Array:
         return x
 

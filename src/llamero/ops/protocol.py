@@ -112,6 +112,10 @@ class Ops(Protocol[A, W]):
         """The given rows of x."""
         ...
 
+    def add_rows(self, x: A, rows: Sequence[int], y: A) -> A:
+        """x with y added to its given rows, each given once; x itself may be changed."""
+        ...
+
     def numpy(self, x: A) -> NDArray[np.float32]:
         """x as a numpy array; it may share x's memory."""
         ...

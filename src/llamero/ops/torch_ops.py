@@ -149,6 +149,9 @@ class TorchOps:
     def take(self, x: TorchTensor, rows: Sequence[int]) -> TorchTensor:
         return x[torch.as_tensor(rows, dtype=torch.long, device=self.device)]
 
+    def add_rows(self, x: TorchTensor, rows: Sequence[int], y: TorchTensor) -> TorchTensor:
+        return x.index_add(0, torch.as_tensor(rows, dtype=torch.long, device=self.device), y.to(x.dtype))
+
     def own(self, x: TorchTensor) -> TorchTensor:
         """Of something that each token of a step has (tokens, ...), what this process works on: here, all."""
         return x

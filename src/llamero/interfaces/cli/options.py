@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from llamero.interfaces.adapters import parse_source
 from llamero.interfaces.cli.progress import progress
 from llamero.interfaces.llama import Llama
+
+_ADAPTER = "lora"  # the name of what --lora gives
 
 SAMPLING: dict[str, tuple[type, str]] = {
     "temperature": (float, "0 always takes the likeliest token, higher is wilder (0.6)"),
@@ -47,6 +50,12 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
         "--stop", action="append", metavar="TEXT", help="end the answer before this text; may be repeated"
     )
     group.add_argument(
+        "--lora",
+        action="append",
+        metavar="PATH[:SCALE]",
+        help="write with a LoRA adapter: a folder that PEFT saved, or a GGUF adapter; several are mixed",
+    )
+    group.add_argument(
         "--overflow",
         default="error",
         choices=("error", "truncate", "shift"),
@@ -58,6 +67,7 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
 
 def load(args: argparse.Namespace) -> Llama:
     """The model that the options name."""
+    lora = vars(args).get("lora")
     with progress("loading", "bytes") as bar:
         return Llama(
             args.model,
@@ -68,6 +78,7 @@ def load(args: argparse.Namespace) -> Llama:
             cache=args.cache,
             tokenizer=args.tokenizer,
             chat_template=args.chat_template,
+            adapters={_ADAPTER: [parse_source(source) for source in lora]} if lora else None,
             progress=bar,
         )
 
@@ -75,4 +86,5 @@ def load(args: argparse.Namespace) -> Llama:
 def answer_options(args: argparse.Namespace) -> dict[str, Any]:
     """The options about the answer that were given, by their names in Python."""
     given = {name: getattr(args, name) for name in (*SAMPLING, "max_tokens", "stop", "overflow")}
-    return {name: value for name, value in given.items() if value is not None}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return chosen | {"adapter": _ADAPTER} if args.lora else chosen

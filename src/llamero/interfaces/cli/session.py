@@ -29,7 +29,7 @@ HELP = """\
 
 A line that ends in \\ goes on in the next; so does everything between two lines of \"\"\". Alt-Enter makes a new line.
 Ctrl-C stops an answer."""
-_TEXT_SETTINGS = ("stop", "overflow")
+_TEXT_SETTINGS = ("stop", "overflow", "adapter")
 
 
 class Session:
@@ -106,7 +106,7 @@ class Session:
 
     def _settings(self) -> dict[str, Any]:
         sampling = {item.name: getattr(Sampling(), item.name) for item in fields(Sampling)}
-        return sampling | {"max_tokens": None, "stop": None, "overflow": "error"} | self.options
+        return sampling | {"max_tokens": None, "stop": None, "overflow": "error", "adapter": None} | self.options
 
     def _save(self, rest: str) -> str:
         path = _path(rest, "/save")
@@ -153,7 +153,7 @@ def _parse(name: str, value: str) -> Any:
 
 def _check(options: Mapping[str, Any]) -> None:
     """Raise SettingError for settings that no answer could be made with."""
-    request = ("max_tokens", "overflow", "stop")
+    request = ("max_tokens", "overflow", "stop", "adapter")
     Sampling.of({name: value for name, value in options.items() if name not in request}, also=request)
     check_policy(options.get("overflow", "error"))
     Request(prompt=(0,), max_tokens=options.get("max_tokens"))
