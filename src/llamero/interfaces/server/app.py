@@ -19,6 +19,7 @@ from llamero.interfaces.server.mistakes import mistake
 from llamero.interfaces.server.openai.chat import chat_routes
 from llamero.interfaces.server.openai.errors import error_body
 from llamero.interfaces.server.openai.models import model_routes
+from llamero.interfaces.server.page import page_routes
 from llamero.interfaces.server.refusals import Refusal, refusal
 from llamero.interfaces.server.responding import ClientGone
 from llamero.interfaces.server.settings import Settings
@@ -36,10 +37,11 @@ def make_app(library: Library, settings: Settings | None = None) -> FastAPI:
         yield
         await library.close()
 
-    app = FastAPI(title="llamero", version=llamero.__version__, lifespan=lifespan)
+    app = FastAPI(title="llamero", version=llamero.__version__, lifespan=lifespan, redirect_slashes=False)
     app.include_router(chat_routes(library, settings))
     app.include_router(model_routes(library))
     app.include_router(health_routes())
+    app.include_router(page_routes())
     _tell_errors(app, settings)
     return app
 

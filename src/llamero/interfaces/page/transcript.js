@@ -1,0 +1,86 @@
+// The conversation being read, from top to bottom; keeps the end in view while an answer grows, unless one scrolled up.
+
+import { make } from "./dom.js";
+import { MessageView } from "./message.js";
+import { path } from "./tree.js";
+
+const NEAR = 80; // px from the end that count as being there
+const STARTERS = [
+  "Tell me a story about a little dog.",
+  "Explain in two sentences why the sky is blue.",
+  "Write a Python function that reverses a list.",
+];
+
+export class Transcript {
+  #views = new Map(); // id -> MessageView
+  #following = true;
+  #frame = 0;
+
+  /** scroller: what scrolls; list: where messages go. start: called with the text of a starter that was chosen. */
+  constructor(scroller, list, actions, start) {
+    Object.assign(this, { scroller, list, actions, start });
+    scroller.addEventListener("scroll", () => (this.#following = this.#gap() < NEAR), { passive: true });
+  }
+
+  /** Show a conversation. writings: message id -> Writing. */
+  show(conversation, writings) {
+    const messages = path(conversation);
+    const shown = messages.map((message, index) => {
+      let view = this.#views.get(message.id);
+      if (view?.message !== message) this.#views.set(message.id, (view = new MessageView(message, this.actions)));
+      view.update(conversation, writings.get(message.id) ?? null, index === messages.length - 1);
+      return view.element;
+    });
+    const ids = new Set(conversation.messages.map((message) => message.id));
+    for (const id of this.#views.keys()) if (!ids.has(id)) this.#views.delete(id);
+    const wanted = shown.length ? shown : [this.#greeting()];
+    const same = wanted.length === this.list.children.length && wanted.every((element, i) => element === this.list.children[i]);
+    if (!same) this.list.replaceChildren(...wanted);
+    if (this.#following) this.toEnd();
+  }
+
+  /** The same on the next frame: for text that comes faster than the screen shows it. */
+  showSoon(conversation, writings) {
+    if (!this.#frame) this.#frame = requestAnimationFrame(() => ((this.#frame = 0), this.show(conversation, writings)));
+  }
+
+  /** Forget a frame that was to come. */
+  cancel() {
+    cancelAnimationFrame(this.#frame);
+    this.#frame = 0;
+  }
+
+  toEnd() {
+    this.#following = true;
+    this.scroller.scrollTop = this.scroller.scrollHeight;
+  }
+
+  view(id) {
+    return this.#views.get(id);
+  }
+
+  /** Focus the message before (-1) or after (1) the focused one. */
+  walk(step) {
+    const all = [...this.list.querySelectorAll("article")];
+    const here = all.indexOf(document.activeElement.closest("article"));
+    const next = here < 0 ? (step < 0 ? all.length - 1 : 0) : here + step;
+    all[Math.max(0, Math.min(all.length - 1, next))]?.focus();
+  }
+
+  #gap() {
+    return this.scroller.scrollHeight - this.scroller.clientHeight - this.scroller.scrollTop;
+  }
+
+  #greeting() {
+    const buttons = STARTERS.map((text) =>
+      make("button", { type: "button", class: "starter", on: { click: () => this.start(text) } }, text),
+    );
+    return make(
+      "div",
+      { class: "greeting" },
+      make("h2", {}, "What shall we talk about?"),
+      make("p", {}, "Everything stays on this machine: the model, and in this browser your conversations."),
+      make("div", { class: "starters" }, ...buttons),
+    );
+  }
+}
