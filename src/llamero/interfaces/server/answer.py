@@ -66,6 +66,7 @@ class Ask:
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
+    special: bool = False  # <|eot_id|> and its like in a prompt that is text are those tokens
     echo: bool = False  # the answer begins with its prompt
     overflow: Overflow = "error"
     template_variables: Mapping[str, Any] = field(default_factory=dict)

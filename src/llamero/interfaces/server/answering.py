@@ -16,6 +16,7 @@ from llamero.engine.text import Stops
 from llamero.errors import SettingError
 from llamero.interfaces.prompts import Prompt, chat_prompt, chat_room, text_prompt
 from llamero.interfaces.server.answer import Ask, Begun, Event, Loading, Text
+from llamero.interfaces.server.calling import shown
 from llamero.interfaces.server.library import Library, Served
 from llamero.interfaces.server.mailbox import Mailbox
 from llamero.interfaces.server.tally import Tally
@@ -147,8 +148,8 @@ async def _prompt(served: Served, ask: Ask) -> Prompt:
     tokenizer = served.llama.tokenizer
     if ask.prompt is not None:
         if len(ask.prompt) <= _SHORT:
-            return text_prompt(tokenizer, ask.prompt)
-        return await asyncio.to_thread(text_prompt, tokenizer, ask.prompt)
+            return text_prompt(tokenizer, ask.prompt, special=ask.special)
+        return await asyncio.to_thread(text_prompt, tokenizer, ask.prompt, special=ask.special)
     if ask.messages is None:
         raise SettingError("there is neither a prompt nor messages")
     return await asyncio.to_thread(_chat, served, ask)
@@ -160,23 +161,10 @@ def _chat(served: Served, ask: Ask) -> Prompt:
         llama.chat_template,
         llama.tokenizer,
         ask.messages or (),
-        tools=_tools(ask),
+        tools=shown(ask.tools),
         variables=ask.template_variables,
         room=None if ask.overflow == "error" else chat_room(llama.context, ask.max_tokens),
     )
-
-
-def _tools(ask: Ask) -> list[dict[str, object]] | None:
-    """The functions as a template shows them; none where none may be called."""
-    if ask.tools is None or ask.tools.choice == "none":
-        return None
-    return [
-        {
-            "type": "function",
-            "function": {"name": tool.name, "description": tool.description, "parameters": dict(tool.parameters)},
-        }
-        for tool in ask.tools.functions
-    ]
 
 
 def _echo(served: Served, plans: Sequence[_Planned], mailbox: Mailbox) -> None:

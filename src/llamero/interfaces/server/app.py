@@ -17,12 +17,16 @@ from llamero.interfaces.server.health import health_routes
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.mistakes import mistake
 from llamero.interfaces.server.openai.chat import chat_routes
+from llamero.interfaces.server.openai.completions import completion_routes
+from llamero.interfaces.server.openai.embeddings import embedding_routes
 from llamero.interfaces.server.openai.errors import error_body
 from llamero.interfaces.server.openai.models import model_routes
+from llamero.interfaces.server.openai.moderations import moderation_routes
 from llamero.interfaces.server.page import page_routes
 from llamero.interfaces.server.refusals import Refusal, refusal
 from llamero.interfaces.server.responding import ClientGone
 from llamero.interfaces.server.settings import Settings
+from llamero.interfaces.server.tokens import token_routes
 
 _log = logging.getLogger(__name__)
 _GONE = 499  # nginx's number for a client that did not wait; nobody receives it
@@ -39,7 +43,11 @@ def make_app(library: Library, settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(title="llamero", version=llamero.__version__, lifespan=lifespan, redirect_slashes=False)
     app.include_router(chat_routes(library, settings))
+    app.include_router(completion_routes(library, settings))
+    app.include_router(embedding_routes(library))
     app.include_router(model_routes(library))
+    app.include_router(moderation_routes(library))
+    app.include_router(token_routes(library))
     app.include_router(health_routes())
     app.include_router(page_routes())
     _tell_errors(app, settings)

@@ -12,11 +12,16 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from llamero.engine.request import Run
 from llamero.engine.sampling import Choice
 from llamero.engine.schedule import Listener, Scheduler
-from llamero.errors import DeviceError
+from llamero.errors import DeviceError, QueueFull
+
+T = TypeVar("T")
+_MOST_ASIDE = 256  # requests
 
 _log = logging.getLogger(__name__)
 
@@ -33,11 +38,13 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
         self._closed = False
+        self._side = ThreadPoolExecutor(1, thread_name_prefix=f"llamero aside {name}")
+        self._aside = 0
 
     def submit(self, run: Run, listener: Listener) -> None:
         """Let a run wait for its turn. Raises QueueFull, and DeviceError once the worker is closed."""
         if self._closed:
-            raise DeviceError(f"the model {self._name!r} is being closed; ask again later")
+            raise self._closing()
         self.scheduler.submit(run, _Relay(self._outbox, run))
         self._listeners[run] = listener
         self._start()
@@ -49,14 +56,33 @@ class Worker:
             self.scheduler.cancel(run)
             self._wake.set()
 
+    async def aside(self, work: Callable[..., T], *words: Any) -> T:
+        """What `work` gives, done in one thread beside the steps; it takes turns with them at the engine's lock.
+
+        Raises QueueFull when too much waits already.
+        """
+        if self._closed:
+            raise self._closing()
+        if self._aside >= _MOST_ASIDE:
+            raise QueueFull(f"{self._aside} requests wait already, the most that may; try again later")
+        self._aside += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._side, work, *words)
+        finally:
+            self._aside -= 1
+
     async def close(self) -> None:
         """Stop after the step at hand; what is still at work ends with an error."""
         self._closed = True
         self._wake.set()
+        self._side.shutdown(wait=False, cancel_futures=True)
         if self._thread:
             await asyncio.to_thread(self._thread.join)
         self._abandon(DeviceError(f"the model {self._name!r} was closed while it wrote"))
         self._deliver()
+
+    def _closing(self) -> DeviceError:
+        return DeviceError(f"the model {self._name!r} is being closed; ask again later")
 
     def _start(self) -> None:
         if self._thread is None:

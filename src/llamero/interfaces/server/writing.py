@@ -11,6 +11,8 @@ from llamero.engine.text import Stops, StreamDecoder
 from llamero.interfaces.server.answer import Ended, Event, Finish, Reading, Spelt, Text, Times
 from llamero.interfaces.server.tally import Tally
 
+_LEAST = -9999.0  # JSON knows no infinity; OpenAI tells this number too
+
 
 class Writer:
     """Listens to one run and puts its events into `put`. over: called once, with what went wrong, if anything did.
@@ -75,8 +77,11 @@ class Writer:
             self._put(Text(self.index, text, spelt))
 
     def _spelt(self, choice: Choice) -> Spelt:
-        top = tuple(Spelt(token, self._spell(token), logprob) for token, logprob in choice.top)
-        return Spelt(choice.id, self._spell(choice.id), choice.logprob or 0.0, top)
+        top = tuple(self._told(token, logprob) for token, logprob in choice.top)
+        return self._told(choice.id, choice.logprob or 0.0, top)
+
+    def _told(self, token: int, logprob: float, top: tuple[Spelt, ...] = ()) -> Spelt:
+        return Spelt(token, self._spell(token), max(logprob, _LEAST), top)
 
     def _end(self, reason: Finish) -> None:
         self.done = True

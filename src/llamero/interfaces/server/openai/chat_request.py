@@ -10,10 +10,8 @@ from pydantic import Field
 from llamero.interfaces.server.answer import Ask
 from llamero.interfaces.server.openai.messages import ChatMessage, template_message
 from llamero.interfaces.server.openai.sampling import SamplingFields, StreamOptions
-from llamero.interfaces.server.openai.tools import FunctionTool, ResponseFormat, ToolChoice, form, tools
+from llamero.interfaces.server.openai.tools import FunctionTool, ResponseFormat, Source, ToolChoice, form, tools
 from llamero.interfaces.server.refusals import Refusal
-
-Source = Annotated[str, Field(min_length=1, max_length=65536)]
 
 
 class ChatRequest(SamplingFields):

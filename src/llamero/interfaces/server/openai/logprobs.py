@@ -42,5 +42,5 @@ def _told(token: Spelt) -> dict[str, Any]:
     return {
         "token": token.spelling.decode("utf-8", "replace"),
         "bytes": list(token.spelling),
-        "logprob": max(token.logprob, -9999.0),  # JSON knows no infinity; OpenAI says -9999 too
+        "logprob": token.logprob,
     }

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from llamero.interfaces.server.answer import Form, Tool, Tools
+from llamero.interfaces.server.calling import shown
 from llamero.interfaces.server.fields import Strict
 from llamero.interfaces.server.refusals import Refusal
 
+Source = Annotated[str, Field(min_length=1, max_length=65536)]
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
 
@@ -99,6 +101,11 @@ def tools(given: Sequence[FunctionTool] | None, choice: ToolChoice | None, paral
             raise Refusal(400, message, param="tool_choice")
         return Tools(functions=functions, choice="named", name=choice.function.name, parallel=parallel is not False)
     return Tools(functions=functions, choice=choice or "auto", parallel=parallel is not False)
+
+
+def template_tools(given: Sequence[FunctionTool] | None) -> list[dict[str, Any]] | None:
+    """The functions as a chat template shows them."""
+    return shown(tools(given, None, None)) if given else None
 
 
 def form(

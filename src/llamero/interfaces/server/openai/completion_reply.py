@@ -1,0 +1,138 @@
+"""Continued texts as one body, or as chunks of a stream: they have one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from llamero.interfaces.server.answer import Begun, Ended, Event, Spelt, Text, Usage
+from llamero.interfaces.server.fields import Shape
+from llamero.interfaces.server.openai.errors import error_body
+from llamero.interfaces.server.openai.reply import Head, TimingsBody, UsageBody, timings_body, usage_body
+from llamero.interfaces.server.refusals import Refusal
+from llamero.interfaces.server.responding import data
+
+
+class OldLogprobs(Shape):
+    """As completions tell them. text_offset: where each token begins in the answer's text, in characters."""
+
+    text_offset: list[int]
+    token_logprobs: list[float]
+    tokens: list[str]
+    top_logprobs: list[dict[str, float]]
+
+
+class CompletionChoice(Shape):
+    """One continuation, or more of it. finish_reason: null in all chunks of a stream but its last."""
+
+    index: int
+    text: str
+    logprobs: OldLogprobs | None
+    finish_reason: Literal["stop", "length"] | None
+
+
+class Completion(Shape):
+    """Continuations, whole or in chunks. seeds and timings are llamero's own (in a stream, with the last of each).
+
+    usage: of a stream in a last chunk without choices, where `stream_options.include_usage` asks for it.
+    """
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    system_fingerprint: str
+    choices: list[CompletionChoice]
+    usage: UsageBody | None = None
+    seeds: list[int] | None = None
+    timings: TimingsBody | None = None
+
+
+class CompletionFrames:
+    """Translates events into chunks. usage: told at the end."""
+
+    def __init__(self, *, usage: bool) -> None:
+        self._head = Head("text_completion", "cmpl")
+        self._tell_usage = usage
+        self._usage = Usage()
+        self._lengths: dict[int, int] = {}
+
+    def push(self, event: Event) -> Iterable[str]:
+        """The chunks that an event makes."""
+        match event:
+            case Begun():
+                self._head.begun(event)
+            case Text(index=index, text=text, logprobs=logprobs):
+                yield self._chunk(index, text, self._told(index, logprobs) if logprobs else None)
+            case Ended(index=index, reason=reason, usage=usage, times=times):
+                self._usage = usage
+                yield self._chunk(index, "", None, reason, {"timings": timings_body(times)})
+
+    def end(self) -> Iterable[str]:
+        """The usage, and the end."""
+        if self._tell_usage:
+            yield data(self._head.fields() | {"choices": [], "usage": usage_body(self._usage)})
+        yield "data: [DONE]\n\n"
+
+    def failed(self, refusal: Refusal) -> Iterable[str]:
+        """An error in the middle."""
+        yield data(error_body(refusal))
+
+    def _told(self, index: int, tokens: Sequence[Spelt]) -> dict[str, Any]:
+        start = self._lengths.get(index, 0)
+        told = old_logprobs(tokens, start)
+        self._lengths[index] = start + sum(map(len, told["tokens"]))
+        return told
+
+    def _chunk(
+        self,
+        index: int,
+        text: str,
+        logprobs: dict[str, Any] | None,
+        reason: str | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> str:
+        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
+        usage = {"usage": None} if self._tell_usage else {}
+        return data(self._head.fields() | {"choices": [choice]} | usage | (extra or {}))
+
+
+def completion(events: Sequence[Event], *, logprobs: bool) -> dict[str, Any]:
+    """All events of a request as one body."""
+    head = Head("text_completion", "cmpl")
+    head.begun(next(event for event in events if isinstance(event, Begun)))
+    endings = [event for event in events if isinstance(event, Ended)]
+    choices = []
+    for ended in sorted(endings, key=lambda each: each.index):
+        texts = [event for event in events if isinstance(event, Text) and event.index == ended.index]
+        tokens = [token for text in texts for token in text.logprobs]
+        choices.append(
+            {
+                "index": ended.index,
+                "text": "".join(text.text for text in texts),
+                "logprobs": old_logprobs(tokens, 0) if logprobs else None,
+                "finish_reason": ended.reason,
+            }
+        )
+    return head.fields() | {
+        "choices": choices,
+        "usage": usage_body(endings[-1].usage),
+        "seeds": [ended.seed for ended in sorted(endings, key=lambda each: each.index)],
+        "timings": timings_body(endings[0].times),
+    }
+
+
+def old_logprobs(tokens: Sequence[Spelt], start: int) -> dict[str, Any]:
+    """The tokens as JSON. start: where in the text the first begins."""
+    texts = [_spelt(token) for token in tokens]
+    offsets = [start + sum(map(len, texts[:place])) for place in range(len(texts))]
+    return {
+        "text_offset": offsets,
+        "token_logprobs": [token.logprob for token in tokens],
+        "tokens": texts,
+        "top_logprobs": [{_spelt(top): top.logprob for top in reversed(token.top)} for token in tokens],
+    }
+
+
+def _spelt(token: Spelt) -> str:
+    return token.spelling.decode("utf-8", "replace")

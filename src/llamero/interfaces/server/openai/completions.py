@@ -1,0 +1,29 @@
+"""`/v1/completions`."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from llamero.interfaces.server.answering import answer
+from llamero.interfaces.server.library import Library
+from llamero.interfaces.server.openai.completion_reply import Completion, CompletionFrames, completion
+from llamero.interfaces.server.openai.completion_request import CompletionRequest
+from llamero.interfaces.server.owners import owner_of
+from llamero.interfaces.server.responding import streamed, whole
+from llamero.interfaces.server.settings import Settings
+
+
+def completion_routes(library: Library, settings: Settings) -> APIRouter:
+    """The route, answered by the library's models."""
+    router = APIRouter(tags=["OpenAI"])
+
+    @router.post("/v1/completions", response_model=Completion)
+    async def completions(body: CompletionRequest, request: Request) -> Response:
+        """Continues texts, as one body or as a stream of chunks."""
+        batches = answer(library, *body.asks(owner_of(request)), patience=settings.keep_alive)
+        if body.stream:
+            return await streamed(request, batches, CompletionFrames(usage=body.usage_told))
+        return JSONResponse(completion(await whole(request, batches), logprobs=body.logprobs is not None))
+
+    return router
