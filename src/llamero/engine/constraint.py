@@ -15,6 +15,11 @@ from llamero.engine.sampling import Logits
 class Matcher(Protocol):
     """One answer's place in a grammar."""
 
+    @property
+    def hurried(self) -> bool:
+        """Whether the answer's room, not the model, decided some of its tokens."""
+        ...
+
     def mask(self, logits: Logits) -> None:
         """Set the logits (vocab,) of all that may not come next to minus infinity, in place.
 
@@ -34,6 +39,9 @@ class Matcher(Protocol):
 class Constraint(Protocol):
     """A grammar, ready to be followed."""
 
-    def begin(self) -> Matcher:
-        """A matcher at its start."""
+    def begin(self, room: int | None = None) -> Matcher:
+        """A matcher at its start. room: how many tokens the answer may have at most, its end not counted.
+
+        An answer that can be whole within its room is made to become so.
+        """
         ...

@@ -63,7 +63,6 @@ class Run:
         self.context = context
         self.sequence = Sequence(ids, adapter=adapter)
         self.sampler = Sampler(request.sampling, vocab, ids)
-        self.matcher = request.constraint.begin() if request.constraint else None
         self.answer: list[int] = []
         self.finish_reason: FinishReason | None = None
         self.prompt_tokens = len(request.prompt)
@@ -73,6 +72,8 @@ class Run:
         self.prompt_seconds = 0.0  # from the start to the first token
         self.answer_seconds = 0.0  # for all tokens after the first
         self._most = request.max_tokens or (context if request.overflow == "shift" else context - len(ids))
+        room = self._most if request.overflow == "shift" else min(self._most, context - len(ids))
+        self.matcher = request.constraint.begin(room) if request.constraint else None
 
     @property
     def seed(self) -> int:
@@ -94,7 +95,7 @@ class Run:
         mask = matcher.mask if matcher else None
         choice = self.sampler.choose(logits[: self.vocab], len(sequence.ids) - 1, request.logprobs, mask)
         if choice.id in request.stop_ids:
-            self.finish_reason = "stop"
+            self.finish_reason = "length" if matcher and matcher.hurried else "stop"
             return None
         if matcher:
             matcher.accept(choice.id)

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from llamero.engine.constrain import Constraints
+from llamero.engine.constraint import Constraint
 from llamero.engine.context import Overflow
+from llamero.engine.form import Form
 from llamero.engine.generate import Engine, Progress
 from llamero.engine.request import Request
 from llamero.engine.sampling import Sampling, SamplingOptions
@@ -101,6 +104,7 @@ class Llama:
         self._engine: Engine[Any, Any] | None = Engine(
             ops, weights, context=self.context, cache=cache, vocab=self.tokenizer.vocab_size
         )
+        self._constraints = Constraints(self.tokenizer)
         add_adapters(self._engine.adapters, adapters or {}, self.config, adapter_kind)
         self._turn = threading.RLock()  # whole answers wait for each other; streams take turns token by token
 
@@ -252,6 +256,13 @@ class Llama:
         top = top_logprobs if logprobs else None
         options = {"max_tokens": max_tokens, "overflow": overflow, "logprobs": top, "adapter": adapter}
         return self._answer(read, stream, stop, options, sampling, progress)
+
+    def make_constraint(self, form: Form) -> Constraint:
+        """What keeps answers to a form; requests may share it. The first one of a model takes 0.1 to 1 s.
+
+        Raises SettingError for a form that is broken or cannot be enforced, naming the place.
+        """
+        return self._constraints.of(form)
 
     def tokenize(self, text: str, *, bos: bool = True, special: bool = False) -> list[int]:
         """The ids of a text. bos: begin with BOS where the model uses one. special: find special tokens in it."""

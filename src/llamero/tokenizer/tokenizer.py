@@ -31,6 +31,7 @@ class Tokenizer:
         bos_id, eos_id, pad_id, unk_id, eot_id (end of turn), eom_id (end of message): None where there is none.
         end_id: what ends a document in training: the end of a text by its name, else eos_id.
         stop_ids: every id that ends a text, a turn or a message, by the file's word or by its name.
+        control_ids: tokens that are no text: control tokens, and the unknown one.
         add_bos: whether texts begin with BOS.
         special_tokens: the tokens that `special=True` finds in a text, and user-defined ones, by name.
         chat_template: the Jinja2 template that came with the vocabulary.
@@ -47,7 +48,7 @@ class Tokenizer:
         self.chat_template = rules.chat_template
         self.special_tokens: Mapping[str, int] = MappingProxyType(self._named())
         self._set_roles(rules)
-        self._hidden = self._of_type(TokenType.CONTROL, TokenType.UNKNOWN)
+        self.control_ids: frozenset[int] = self._of_type(TokenType.CONTROL, TokenType.UNKNOWN)
         self._bytes_only = self._of_type(TokenType.BYTE)
 
     @classmethod
@@ -143,7 +144,7 @@ class Tokenizer:
         strip_all = spm and self.rules.remove_extra_whitespaces
         strip = start and (strip_all or (spm and self.rules.add_space_prefix))
         return Speller(
-            self._encoder.piece, self._hidden, self._bytes_only, special=special, strip=strip, strip_all=strip_all
+            self._encoder.piece, self.control_ids, self._bytes_only, special=special, strip=strip, strip_all=strip_all
         )
 
     def _of_type(self, *types: TokenType) -> frozenset[int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from llamero.engine.context import Overflow
+from llamero.engine.form import Form as Form  # part of these words
 from llamero.engine.sampling import Sampling
 
 Finish: TypeAlias = Literal["stop", "length", "tool_calls"]
@@ -36,14 +37,6 @@ class Tools:
     choice: Literal["auto", "none", "required", "named"] = "auto"
     name: str | None = None
     parallel: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class Form:
-    """The form that an answer must have. grammar: Lark, as llguidance reads it."""
-
-    kind: Literal["json_object", "json_schema", "regex", "grammar"]
-    source: str | Mapping[str, Any] | None = None  # the schema, the expression, the grammar; None for json_object
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,336 @@
+"""Answers have the form that was asked for, whatever the model would rather say: here it says anything at random."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from importlib.resources import files
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+from llamero.engine.constrain import Constraints
+from llamero.engine.form import Form
+from llamero.engine.request import Request, Run
+from llamero.engine.sampling import Sampling
+from llamero.errors import ConstraintError, SettingError
+from llamero.tokenizer.definition import Definition, Ids, Rules, Strings, TokenType
+from llamero.tokenizer.definition import Form as Spelling
+from llamero.tokenizer.load import load_tokenizer
+from llamero.tokenizer.tokenizer import Tokenizer
+
+
+def byte_level() -> Tokenizer:
+    """The embedded model's vocabulary."""
+    return load_tokenizer(str(files("llamero") / "embedded" / "llama-stories.gguf"))
+
+
+def sentencepiece() -> Tokenizer:
+    """Bytes and a few pieces, in the manner of Llama 2."""
+    words = ["▁", "▁{", '{"', '":', "▁the", "the", "}", '"}', "],", "▁1", "12", "é", "日本"]
+    letters = [chr(code) for code in range(33, 127) if chr(code) not in words]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words, *letters]
+    types = [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL, *[TokenType.BYTE] * 256]
+    types += [TokenType.NORMAL] * (len(tokens) - len(types))
+    return Tokenizer(
+        Definition(
+            rules=Rules(kind="spm", ids=Ids(bos=1, eos=2, unk=0)),
+            form=Spelling.SENTENCEPIECE,
+            tokens=Strings.of(token.encode() for token in tokens),
+            types=np.array(types, np.uint8),
+            scores=-np.arange(len(tokens), dtype=np.float32),
+        )
+    )
+
+
+TOKENIZERS = {"byte-level": byte_level(), "sentencepiece": sentencepiece()}
+CONSTRAINTS = {name: Constraints(tokenizer) for name, tokenizer in TOKENIZERS.items()}
+
+
+@pytest.fixture(params=TOKENIZERS)
+def name(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
+def written(name: str, form: Form, seed: int, max_tokens: int = 2000, **sampling: Any) -> tuple[str, str | None]:
+    """What a model of random logits answers in a form, and why it ended."""
+    tokenizer, rng = TOKENIZERS[name], np.random.default_rng(seed)
+    request = Request(
+        prompt=(1,),
+        max_tokens=max_tokens,
+        sampling=Sampling(seed=seed, **({"temperature": 1.0, "top_p": 1.0} | sampling)),
+        stop_ids=tokenizer.stop_ids,
+        constraint=CONSTRAINTS[name].of(form),
+    )
+    run = Run(request, vocab=tokenizer.vocab_size, context=1 << 20)
+    while run.finish_reason is None:
+        run.accept(rng.standard_normal(tokenizer.vocab_size).astype(np.float32))
+    return tokenizer.decode(run.answer, start=False), run.finish_reason
+
+
+def follows(name: str, form: Form, text: str) -> bool:
+    """Whether a text may be written, and may end there."""
+    tokenizer = TOKENIZERS[name]
+    matcher = CONSTRAINTS[name].of(form).begin()
+    for token in tokenizer.encode(text, bos=False, start=False):
+        try:
+            matcher.accept(token)
+        except ConstraintError:
+            return False
+    logits = np.zeros(tokenizer.vocab_size, np.float32)
+    matcher.mask(logits)
+    ends = np.isfinite(logits[sorted(tokenizer.stop_ids)])
+    assert ends.all() == ends.any()
+    return bool(ends.all())
+
+
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "nested": {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 12},
+            "tags": {"type": "array", "items": {"enum": ["a", "b c", "é", "日本", 1, None]}, "maxItems": 3},
+            "inner": {"$ref": "#/$defs/point"},
+        },
+        "required": ["name", "tags", "inner"],
+        "additionalProperties": False,
+        "$defs": {
+            "point": {
+                "type": "object",
+                "properties": {"x": {"type": "integer", "minimum": -5, "maximum": 500}},
+                "required": ["x"],
+                "additionalProperties": {"type": "boolean"},
+                "maxProperties": 5,
+            }
+        },
+    },
+    "formats": {
+        "type": "object",
+        "properties": {
+            "day": {"type": "string", "format": "date"},
+            "at": {"type": "string", "format": "date-time"},
+            "ip": {"type": "string", "format": "ipv4"},
+            "code": {"type": "string", "pattern": "^[A-Z]{2}-[0-9]{1,4}$"},
+        },
+        "required": ["day", "at", "ip", "code"],
+        "additionalProperties": False,
+    },
+    "choices": {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 4,
+        "items": {
+            "anyOf": [
+                {"type": "boolean"},
+                {"const": "x\ny"},
+                {"type": "number", "exclusiveMinimum": 0.5, "maximum": 9.25},
+            ]
+        },
+    },
+    "tuple": {"prefixItems": [{"type": "integer"}, {"type": "null"}], "items": False, "minItems": 2, "type": "array"},
+}
+
+
+@pytest.mark.parametrize("schema", SCHEMAS.values(), ids=SCHEMAS)
+def test_schemas_are_kept_to(name: str, schema: dict[str, Any]) -> None:
+    checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+    for seed in range(10):
+        text, _ = written(name, Form(kind="json_schema", source=schema), seed, 400)
+        checker.validate(json.loads(text))
+
+
+def test_any_object(name: str) -> None:
+    for seed in range(5):
+        assert isinstance(json.loads(written(name, Form(kind="json_object"), seed, 300)[0]), dict)
+
+
+@pytest.mark.parametrize("room", [60, 75, 100, 200])
+def test_answers_are_whole_in_whatever_room_holds_one(name: str, room: int) -> None:
+    schema = SCHEMAS["nested"] | {"additionalProperties": True}
+    form, reasons = Form(kind="json_schema", source=schema), []
+    for seed in range(5):
+        text, why = written(name, form, seed, room)
+        jsonschema.validate(json.loads(text), schema)
+        reasons.append(why)
+    assert "length" in reasons  # the honest word for an answer that was closed early
+
+
+def test_in_too_little_room_an_answer_is_cut(name: str) -> None:
+    text, why = written(name, Form(kind="json_schema", source=SCHEMAS["nested"]), 0, 10)
+    assert why == "length"
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(text)
+
+
+LOOPS = [r"[a-z]+@[a-z]{2,}\.x", r"(a|ab|abc)*z{3}", r"x*yx*yx*", '["}\\]x~]*end']
+
+
+@pytest.mark.parametrize("expression", LOOPS)
+def test_ways_out_of_loops(name: str, expression: str) -> None:
+    for seed in range(3):
+        assert re.fullmatch(expression, written(name, Form(kind="regex", source=expression), seed, 400)[0], re.S)
+
+
+@pytest.mark.parametrize("sampling", [{"temperature": 0.0}, {"top_k": 1}, {"repeat_penalty": 1.5}, {"min_p": 0.5}])
+def test_however_it_is_sampled(sampling: dict[str, Any]) -> None:
+    for seed in range(4):
+        text, _ = written("byte-level", Form(kind="json_schema", source=SCHEMAS["nested"]), seed, 300, **sampling)
+        jsonschema.validate(json.loads(text), SCHEMAS["nested"])
+
+
+def test_the_whole_answer_matches_an_expression(name: str) -> None:
+    expression = r"(yes|no|ünknown|日本), [0-9]{1,5}( times)?"
+    for seed in range(10):
+        text, why = written(name, Form(kind="regex", source=expression), seed)
+        assert why == "stop"
+        assert re.fullmatch(expression, text)
+
+
+LARK = 'start: "say " WORD (" and " WORD)* "."\nWORD: /[a-z]{1,4}/\n'
+GBNF = 'root ::= "say " word (" and " word)* "."\nword ::= [a-z]{1,4}\n'
+
+
+@pytest.mark.parametrize("grammar", [LARK, GBNF], ids=["lark", "gbnf"])
+def test_grammars_of_both_kinds(name: str, grammar: str) -> None:
+    form = Form(kind="grammar", source=grammar)
+    text, why = written(name, form, 1)
+    assert why == "stop"
+    assert re.fullmatch(r"say [a-z]{1,4}( and [a-z]{1,4})*\.", text)
+    assert follows(name, form, "say aa and b.")
+    assert not follows(name, form, "say aa and b")
+
+
+def test_an_answer_ends_only_where_it_is_whole(name: str) -> None:
+    form = Form(kind="json_schema", source={"type": "object", "properties": {"a": {"type": "integer"}}})
+    assert follows(name, form, '{"a": 1}')
+    for text in ("", "{", '{"a"', '{"a": ', '{"a": 1'):
+        assert not follows(name, form, text)
+    assert not follows(name, form, ' {"a": 1}')
+    assert not follows(name, form, '{"a": 1} ')
+
+
+def test_a_grammar_cannot_end_an_answer_half_way() -> None:
+    form = Form(kind="grammar", source='start: "a" <|eot_id|> "b"')
+    with pytest.raises(ConstraintError, match=r"cannot go on .*grammar"):
+        written("byte-level", form, 0)
+
+
+def test_white_space_is_bounded(name: str) -> None:
+    form = Form(kind="json_object")
+    assert follows(name, form, '{\n  "a": 1,\n  "b": [1, 2]\n}')
+    assert not follows(name, form, '{"a":   1}')
+    assert not follows(name, form, '{"a":\n\n1}')
+    assert not follows(name, form, "{" + "\n" + " " * 60 + "}")
+
+
+def test_no_second_spelling_gets_past_a_schema(name: str) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+    form = Form(kind="json_schema", source=schema)
+    assert follows(name, form, '{"a":1,"b":"x"}')
+    assert not follows(name, form, '{"a":1,"a":"x"}')
+    assert not follows(name, form, '{"a":1,"\\u0061":"x"}')
+    assert not follows(name, form, '{"a":1,"b":"\\ud800"}')
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"properties": {"a": {"minLenght": 3}}}, r"#/properties/a: unknown keyword 'minLenght'; did you mean 'minLength'"),
+    ({"items": {"uniqueItems": True}}, "#/items: 'uniqueItems' cannot be enforced"),
+    ({"allOf": [{}, {"if": {}}]}, "#/allOf/1: 'if' cannot be enforced"),
+    ({"$defs": {"a/b": {"not": {}}}}, "#/\\$defs/a~1b: 'not' cannot be enforced"),
+    ({"x-guidance": {"lenient": True}}, "'x-guidance' cannot be enforced"),
+    ({"nullable": True}, '"null"'),
+    ({"format": "iri"}, "format 'iri' cannot be enforced: did you mean 'uri'"),
+    ({"minProperties": 2, "required": ["a"]}, "'minProperties' can be enforced up to .* 1"),
+    ({"properties": {"a": {"pattern": "[a"}}}, "#/properties/a: unclosed character class"),
+    ({"properties": {"a": {"pattern": "(?=a)"}}}, "#/properties/a: look-around"),
+    ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "use 'anyOf'"),
+    ({"minimum": True}, "'minimum' takes a number"),
+    ({"multipleOf": -1}, "'multipleOf' takes a number above 0"),
+    ({"properties": []}, "#/properties: this is a mapping"),
+    ({"anyOf": {}}, "#/anyOf: this is a list"),
+    ({"anyOf": [3]}, "#/anyOf/0: a schema is a mapping"),
+    ({"$ref": "http://example.org/schema"}, "example.org"),
+    ({"$ref": "#/$defs/none"}, "none"),
+    ({"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}, "no answer can match"),
+    ({"type": "integer", "minimum": 5, "maximum": 3}, "minimum \\(5\\) is greater"),
+    ({"const": float("nan")}, "not JSON"),
+    ({"enum": ["x" * 300_000]}, "at most"),
+]
+
+
+@pytest.mark.parametrize(("schema", "message"), REFUSED, ids=[str(schema)[:40] for schema, _ in REFUSED])
+def test_what_cannot_be_enforced_is_refused_by_name_and_place(schema: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        CONSTRAINTS["byte-level"].of(Form(kind="json_schema", source=schema))
+
+
+def test_schemas_nested_without_end() -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(100):
+        schema = {"items": schema}
+    with pytest.raises(SettingError, match="more than 64 levels"):
+        CONSTRAINTS["byte-level"].of(Form(kind="json_schema", source=schema))
+    schema["items"] = schema
+    with pytest.raises(SettingError, match="not JSON"):
+        CONSTRAINTS["byte-level"].of(Form(kind="json_schema", source=schema))
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "message"),
+    [
+        ("regex", "ab[c", "regex, at character 2: unclosed"),
+        ("regex", "(?=a)b", "look-around"),
+        ("regex", "[a&&b]", "no answer can match"),
+        ("regex", "a" * 200_000, "at most"),
+        ("grammar", 'start: "a" | foo\n', "line 1, column 8: unknown name"),
+        ("grammar", 'start: "a"\nb: (("c"\n', "line 2"),
+        ("grammar", 'root ::= "a" | foo', "'foo' not found"),
+        ("grammar", "hello", "not Lark, and not GBNF"),
+        ("grammar", "", "not Lark"),
+        ("grammar", 'start: start "a"\n', "no answer can match"),
+        ("json_schema", "{}", "takes a JSON schema as a mapping, got str"),
+        ("regex", None, "takes a regular expression as text, got NoneType"),
+        ("json_scheme", {}, "did you mean 'json_schema'"),
+    ],
+)
+def test_broken_forms_are_refused(kind: Any, source: Any, message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        CONSTRAINTS["byte-level"].of(Form(kind=kind, source=source))
+
+
+def test_a_vocabulary_that_cannot_end_is_refused() -> None:
+    class Endless:
+        stop_ids: frozenset[int] = frozenset()
+
+    with pytest.raises(SettingError, match="no token that ends an answer"):
+        Constraints(Endless()).of(Form(kind="json_object"))  # type: ignore[arg-type]
+
+
+def test_a_copy_goes_its_own_way(name: str) -> None:
+    tokenizer = TOKENIZERS[name]
+    matcher = CONSTRAINTS[name].of(Form(kind="regex", source="ab|cd")).begin()
+    other = matcher.copy()
+    for token in tokenizer.encode("ab", bos=False, start=False):
+        matcher.accept(token)
+    for token in tokenizer.encode("cd", bos=False, start=False):
+        other.accept(token)
+    with pytest.raises(ConstraintError):
+        other.accept(tokenizer.encode("cd", bos=False, start=False)[0])
+
+
+def test_answers_of_one_constraint_in_many_threads() -> None:
+    form, texts = Form(kind="json_schema", source=SCHEMAS["nested"]), []
+
+    def write(seed: int) -> None:
+        texts.append(written("byte-level", form, seed, 300)[0])
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(texts) == sorted(written("byte-level", form, seed, 300)[0] for seed in range(6))
