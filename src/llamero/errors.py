@@ -13,6 +13,7 @@
     ├── ModelNotFound      (FileNotFoundError)   no such file, folder or pulled name
     ├── StorageError       (OSError)             something could not be written: a full disk, a folder not shared
     ├── QueueFull          (RuntimeError)        so many requests wait already that another is refused; try later
+    ├── LoadError          (RuntimeError)        a server's model cannot be loaded
     └── DeviceError        (RuntimeError)        the asked-for device or instruction set is not here
 
 A message says what is wrong, where (file, key, tensor, byte), and what to do.
@@ -82,6 +83,10 @@ class StorageError(LlameroError, OSError):
 
 class QueueFull(LlameroError, RuntimeError):
     """So many requests wait already that another is refused; it may be tried again later."""
+
+
+class LoadError(LlameroError, RuntimeError):
+    """A server's model cannot be loaded; its operator has to look."""
 
 
 class DeviceError(LlameroError, RuntimeError):

@@ -52,6 +52,18 @@ def _torch(device: str) -> Ops[Any, Any]:
     return TorchOps(device)
 
 
+def memory() -> int:
+    """Bytes of memory that this process may use: the machine's, or its control group's."""
+    found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path) as file:
+                found = min(found, int(file.read()))
+        except (OSError, ValueError):  # not there, or "max"
+            continue
+    return found
+
+
 def cores() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -89,7 +89,7 @@ class Llama:
         reader = open_model_file(self.path)
         try:
             self.config: Config = config_of(reader)
-            self.context = _context(context, self.config)
+            self.context = default_context(context, self.config)
             self.tokenizer = (
                 tokenizer if isinstance(tokenizer, Tokenizer) else find_tokenizer(reader, tokenizer, self.config.vocab)
             )
@@ -335,7 +335,8 @@ class Llama:
         return answer.completion
 
 
-def _context(wanted: int | None, config: Config) -> int:
+def default_context(wanted: int | None, config: Config) -> int:
+    """How many tokens a model may see at once: as many as wanted, or its own, at most 8192. Raises SettingError."""
     if wanted is None:
         return min(config.context, _CONTEXT)
     if isinstance(wanted, bool) or not isinstance(wanted, int) or not 2 <= wanted <= config.context:

@@ -44,13 +44,13 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture(scope="module")
 def chain(serve: Serve, models: Path) -> str:
     """The address of a server of the tiny model that tells its tale, with a chat template."""
-    return serve(make_app(Library(Llama(models / "chatty.gguf", threads=1), "chain")))
+    return serve(make_app(Library.of(Llama(models / "chatty.gguf", threads=1), "chain")))
 
 
 @pytest.fixture(scope="module")
 def stories(serve: Serve) -> str:
     """The address of a server of the embedded model."""
-    return serve(make_app(Library(Llama(threads=1), "stories")))
+    return serve(make_app(Library.of(Llama(threads=1), "stories")))
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def guard(
 ) -> openai.OpenAI:
     file = tmp_path_factory.mktemp("guard") / "guard.gguf"
     chain_file(file, GUARD_3, output=verdict_of("unsafe\nS1", config, sureness=0.4))
-    url = serve(make_app(Library(Llama(file, threads=1), "tiny-guard")))
+    url = serve(make_app(Library.of(Llama(file, threads=1), "tiny-guard")))
     return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
 
 

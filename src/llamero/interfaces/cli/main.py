@@ -31,6 +31,7 @@ COMMANDS = {
     "train": "raise a model from text, or go on with a run that was stopped",
     "average": "write the mean of several checkpoints of a run as a model",
     "pull": "fetch a model by its name at a hub",
+    "keys": "make, list and revoke the keys that open a server",
 }
 _EXAMPLES = """\
 examples:

@@ -103,7 +103,7 @@ def _writer(
                 ending.set_exception(error)
             else:
                 ending.set_result(None)
-        served.worker.cancel(run)
+        served.worker.cancel(run, "stop")  # by a stop string; a run that is over does not mind
 
     tokenizer = served.llama.tokenizer
     return Writer(

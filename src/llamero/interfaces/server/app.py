@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 import llamero
 from llamero.errors import LlameroError
+from llamero.interfaces.server.counts.route import Collect, metrics_routes
 from llamero.interfaces.server.health import health_routes
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.mistakes import mistake
@@ -32,8 +33,11 @@ _log = logging.getLogger(__name__)
 _GONE = 499  # nginx's number for a client that did not wait; nobody receives it
 
 
-def make_app(library: Library, settings: Settings | None = None) -> FastAPI:
-    """The application that answers with the library's models. It closes the library when it ends."""
+def make_app(library: Library, settings: Settings | None = None, families: Collect | None = None) -> FastAPI:
+    """The application that answers with the library's models. It closes the library when it ends.
+
+    families: what `/metrics` tells; there is no such route without.
+    """
     settings = settings or Settings()
 
     @asynccontextmanager
@@ -41,7 +45,14 @@ def make_app(library: Library, settings: Settings | None = None) -> FastAPI:
         yield
         await library.close()
 
-    app = FastAPI(title="llamero", version=llamero.__version__, lifespan=lifespan, redirect_slashes=False)
+    app = FastAPI(
+        title="llamero",
+        version=llamero.__version__,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,  # FastAPI's pages of documentation fetch scripts from elsewhere
+        redoc_url=None,
+    )
     app.include_router(chat_routes(library, settings))
     app.include_router(completion_routes(library, settings))
     app.include_router(embedding_routes(library))
@@ -49,6 +60,8 @@ def make_app(library: Library, settings: Settings | None = None) -> FastAPI:
     app.include_router(moderation_routes(library))
     app.include_router(token_routes(library))
     app.include_router(health_routes())
+    if families:
+        app.include_router(metrics_routes(families))
     app.include_router(page_routes())
     _tell_errors(app, settings)
     return app

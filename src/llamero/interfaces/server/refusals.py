@@ -9,6 +9,7 @@ from llamero.errors import (
     ContextOverflow,
     DeviceError,
     LlameroError,
+    LoadError,
     ModelNotFound,
     QueueFull,
     SettingError,
@@ -48,6 +49,8 @@ def refusal(error: BaseException, retry_after: int = 1) -> Refusal:
         return Refusal(503, words, kind="server_error", code="unavailable", headers={"Retry-After": str(retry_after)})
     if isinstance(error, _MISTAKES):
         return Refusal(400, words, code="invalid_value")
+    if isinstance(error, LoadError):
+        return Refusal(500, words, kind="server_error", code="model_not_loaded", param="model")
     if isinstance(error, LlameroError):
         return Refusal(500, words, kind="server_error", code="model_error")
     return Refusal(500, "something went wrong in the server; its log says what", kind="server_error")

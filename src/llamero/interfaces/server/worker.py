@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from llamero.engine.request import Run
 from llamero.engine.sampling import Choice
@@ -26,14 +26,24 @@ _MOST_ASIDE = 256  # requests
 _log = logging.getLogger(__name__)
 
 
+class Watched(Listener, Protocol):
+    """A listener that is also told when its run was cancelled, and why."""
+
+    def cancelled(self, reason: str) -> None: ...
+
+
 class Worker:
     """One scheduler at work. Its methods are called on one event loop, and listeners are told there."""
 
-    def __init__(self, scheduler: Scheduler, name: str = "model") -> None:
+    def __init__(
+        self, scheduler: Scheduler, name: str = "model", watch: Callable[[Run, Listener], Watched] | None = None
+    ) -> None:
+        """watch: puts a listener of its own around each run's, to measure."""
         self.scheduler = scheduler
+        self._watch = watch
         self._name = name
         self._outbox: deque[tuple[Run, Callable[[Listener], None]]] = deque()
-        self._listeners: dict[Run, Listener] = {}
+        self._listeners: dict[Run, Listener | Watched] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
@@ -46,15 +56,17 @@ class Worker:
         if self._closed:
             raise self._closing()
         self.scheduler.submit(run, _Relay(self._outbox, run))
-        self._listeners[run] = listener
+        self._listeners[run] = self._watch(run, listener) if self._watch else listener
         self._start()
         self._wake.set()
 
-    def cancel(self, run: Run) -> None:
+    def cancel(self, run: Run, reason: str = "cancelled") -> None:
         """End a run before the next step; its listener is told nothing more. A run that is over may be cancelled."""
-        if self._listeners.pop(run, None):
+        if listener := self._listeners.pop(run, None):
             self.scheduler.cancel(run)
             self._wake.set()
+            if self._watch:
+                cast(Watched, listener).cancelled(reason)
 
     async def aside(self, work: Callable[..., T], *words: Any) -> T:
         """What `work` gives, done in one thread beside the steps; it takes turns with them at the engine's lock.

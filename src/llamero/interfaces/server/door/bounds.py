@@ -1,0 +1,150 @@
+"""How much and how long: a limit for the body, for the time of a request, and for a reader who does not read.
+
+A body is taken in whole before any route sees it, so that its limit holds with and without a length, and so that an
+upload that never ends occupies a connection but no model. What all bodies hold at once is bounded too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from llamero.interfaces.server.door.asgi import App, Message, Receive, Scope, Send, header, last_event, turn_away
+from llamero.interfaces.server.refusals import Refusal
+
+_TOGETHER = 16  # bodies of the largest size that may be held at once
+_CLOSE = {"Connection": "close"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """body: bytes. body_seconds: to send it. seconds: for a whole request. send_seconds: a reader may stall so long."""
+
+    body: int = 8 << 20
+    body_seconds: float = 60.0
+    seconds: float = 3600.0
+    send_seconds: float = 60.0
+
+
+class Bounds:
+    """ASGI middleware that holds requests to the limits."""
+
+    def __init__(self, app: App, limits: Limits) -> None:
+        self._app, self._limits = app, limits
+        self._held = 0  # bytes of all bodies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        body = bytearray()
+        try:
+            refusal = await self._take(scope, receive, body)
+            if refusal is not None:
+                return await turn_away(refusal, scope, send)
+            return await self._answer(scope, _again(bytes(body), receive), send)
+        except _Gone:
+            return None
+        finally:
+            self._held -= len(body)
+
+    async def _take(self, scope: Scope, receive: Receive, body: bytearray) -> Refusal | None:
+        """Read the whole body into `body`; or why not."""
+        declared = header(scope, b"content-length") or b"0"
+        length = int(declared) if declared.isdigit() and len(declared) < 19 else self._limits.body + 1
+        if length > self._limits.body:
+            # A little too much is read and thrown away, so that the client comes to hear why; a lot is cut off.
+            return self._too_large({} if length <= 8 * self._limits.body else _CLOSE)
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise _Gone
+                    part = message.get("body", b"")
+                    body += part
+                    self._held += len(part)
+                    if len(body) > self._limits.body:
+                        return self._too_large(_CLOSE)
+                    if self._held > _TOGETHER * self._limits.body:
+                        return _too_many()
+                    if not message.get("more_body", False):
+                        return None
+        except TimeoutError:
+            text = f"the request did not arrive within {self._limits.body_seconds:g} seconds"
+            return Refusal(408, text, code="request_timeout", headers=_CLOSE)
+
+    def _too_large(self, headers: dict[str, str]) -> Refusal:
+        text = f"the request is larger than this server takes, {self._limits.body} bytes (--max-body)"
+        return Refusal(413, text, code="request_too_large", headers=headers)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        sending = _Sending(send, self._limits.send_seconds)
+        try:
+            async with asyncio.timeout(self._limits.seconds) as clock:
+                sending.clock = clock
+                await self._app(scope, receive, sending)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            if not sending.stalled:
+                await self._out_of_time(scope, sending)
+
+    async def _out_of_time(self, scope: Scope, sending: _Sending) -> None:
+        """Say that time is up, where it can still be said; otherwise the connection is cut, which says so too."""
+        text = f"the request took longer than {self._limits.seconds:g} seconds (--request-timeout)"
+        refusal = Refusal(504, text, "server_error", "request_timeout")
+        if not sending.started:
+            await turn_away(refusal, scope, sending)
+        elif sending.events and not sending.ended:
+            last = last_event(refusal, scope["path"])
+            await sending({"type": "http.response.body", "body": last, "more_body": False})
+
+
+def _too_many() -> Refusal:
+    text = "too many large requests at once; try again shortly"
+    return Refusal(503, text, "server_error", "too_many_uploads", headers=_CLOSE | {"Retry-After": "2"})
+
+
+class _Gone(Exception):
+    """The client left before its request was whole."""
+
+
+class _Sending:
+    """A `send` that gives up on a reader who stalls: it ends the whole request."""
+
+    def __init__(self, send: Send, seconds: float) -> None:
+        self._send, self._seconds = send, seconds
+        self.clock: asyncio.Timeout | None = None
+        self.started = self.events = self.ended = self.stalled = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            self.events = any(
+                name.lower() == b"content-type" and value.startswith(b"text/event-stream")
+                for name, value in message.get("headers", ())
+            )
+        elif not message.get("more_body", False):
+            self.ended = True
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._send(message)
+        except TimeoutError:
+            self.stalled = True
+            assert self.clock is not None
+            self.clock.reschedule(asyncio.get_running_loop().time())
+            await asyncio.Event().wait()  # until the clock ends the request, from wherever in it this was called
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body in one piece, then what the connection says (that the client has left)."""
+    given = False
+
+    async def receiving() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receiving
