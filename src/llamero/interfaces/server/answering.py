@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 
+from llamero.engine.constraint import Constraint
 from llamero.engine.request import Request, Run
 from llamero.engine.sampling import Sampling
 from llamero.engine.text import Stops
 from llamero.errors import SettingError
 from llamero.interfaces.prompts import Prompt, chat_prompt, chat_room, text_prompt
-from llamero.interfaces.server.answer import Ask, Begun, Event, Loading, Text
+from llamero.interfaces.server.answer import Ask, Begun, Event, Form, Loading, Text
 from llamero.interfaces.server.calling import shown
 from llamero.interfaces.server.library import Library, Served
 from llamero.interfaces.server.mailbox import Mailbox
@@ -55,7 +56,7 @@ class _Planned:
 
 async def _work(library: Library, asks: Sequence[Ask], mailbox: Mailbox) -> None:
     async with library.use(asks[0].model, lambda done, total: mailbox.put(Loading(done, total))) as served:
-        plans = [await _plan(served, ask) for ask in asks]
+        plans = await _plans(served, asks)
         tally = Tally(
             sum(len(plan.prompt.ids) + plan.prompt.dropped for plan in plans),
             sum(plan.prompt.dropped for plan in plans),
@@ -119,9 +120,20 @@ def _writer(
     )
 
 
-async def _plan(served: Served, ask: Ask) -> _Planned:
-    """The ask as runs, checked. Raises before any work."""
-    prompt = await _prompt(served, ask)
+async def _plans(served: Served, asks: Sequence[Ask]) -> list[_Planned]:
+    """The asks as runs, checked. Raises before any work. Asks of one form share its constraint."""
+    plans: list[_Planned] = []
+    form: Form | None = None
+    constraint: Constraint | None = None
+    for ask in asks:
+        if ask.form != form:
+            form = ask.form
+            constraint = await asyncio.to_thread(served.llama.make_constraint, form) if form else None
+        plans.append(_plan(served, ask, await _prompt(served, ask), constraint))
+    return plans
+
+
+def _plan(served: Served, ask: Ask, prompt: Prompt, constraint: Constraint | None) -> _Planned:
     request = Request(
         prompt=tuple(prompt.ids),
         sampling=ask.sampling,
@@ -130,6 +142,7 @@ async def _plan(served: Served, ask: Ask) -> _Planned:
         overflow=ask.overflow,
         keep=prompt.keep,
         logprobs=ask.logprobs,
+        constraint=constraint,
         owner=ask.owner,
         adapter=served.adapter,
     )

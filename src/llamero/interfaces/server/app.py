@@ -18,11 +18,14 @@ from llamero.interfaces.server.health import health_routes
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.mistakes import mistake
 from llamero.interfaces.server.openai.chat import chat_routes
+from llamero.interfaces.server.openai.chat_stream import ChatChunk
+from llamero.interfaces.server.openai.completion_reply import Completion
 from llamero.interfaces.server.openai.completions import completion_routes
 from llamero.interfaces.server.openai.embeddings import embedding_routes
 from llamero.interfaces.server.openai.errors import error_body
 from llamero.interfaces.server.openai.models import model_routes
 from llamero.interfaces.server.openai.moderations import moderation_routes
+from llamero.interfaces.server.openapi import describe
 from llamero.interfaces.server.page import page_routes
 from llamero.interfaces.server.refusals import Refusal, refusal
 from llamero.interfaces.server.responding import ClientGone
@@ -30,6 +33,10 @@ from llamero.interfaces.server.settings import Settings
 from llamero.interfaces.server.tokens import token_routes
 
 _log = logging.getLogger(__name__)
+_DESCRIPTION = """\
+Llamas behind OpenAI's API. What is not supported is refused by name, with status 400; an unknown field with the \
+nearest valid one. Streams are server-sent events; lines that begin with a colon tell how loading and reading get on.
+"""
 _GONE = 499  # nginx's number for a client that did not wait; nobody receives it
 
 
@@ -48,6 +55,7 @@ def make_app(library: Library, settings: Settings | None = None, families: Colle
     app = FastAPI(
         title="llamero",
         version=llamero.__version__,
+        description=_DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
         docs_url=None,  # FastAPI's pages of documentation fetch scripts from elsewhere
@@ -63,6 +71,7 @@ def make_app(library: Library, settings: Settings | None = None, families: Colle
     if families:
         app.include_router(metrics_routes(families))
     app.include_router(page_routes())
+    describe(app, streams=(ChatChunk, Completion))
     _tell_errors(app, settings)
     return app
 

@@ -7,18 +7,22 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from llamero.interfaces.llama import Llama
 from llamero.interfaces.server.fields import Shape, Strict
 from llamero.interfaces.server.library import Library
+from llamero.interfaces.server.openai.errors import ErrorBody
 from llamero.interfaces.server.openai.messages import ChatMessage, template_message
 from llamero.interfaces.server.openai.tools import FunctionTool, template_tools
+from llamero.interfaces.server.openapi import responses
 from llamero.interfaces.server.refusals import Refusal
 
 
 class TokenizeRequest(Strict):
     """A text (`prompt`, or `content`) or a conversation (`messages`)."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "How many?", "return_token_strs": True}]})
 
     model: str = Field("", max_length=256, description="its name; the first one where none is given")
     prompt: str | None = None
@@ -52,6 +56,8 @@ class Tokenized(Shape):
 class DetokenizeRequest(Strict):
     """Ids."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"tokens": [1, 15, 27]}]})
+
     model: str = Field("", max_length=256, description="its name; the first one where none is given")
     tokens: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=2**20)]
     special: bool | None = Field(None, description="show control tokens by name; otherwise they are left out")
@@ -68,14 +74,14 @@ def token_routes(library: Library) -> APIRouter:
     """The routes, answered with the tokenizers of the library's models."""
     router = APIRouter(tags=["tokens"])
 
-    @router.post("/tokenize", response_model=Tokenized, response_model_exclude_none=True)
+    @router.post("/tokenize", response_model=Tokenized, responses=responses(404, 503, error=ErrorBody))
     async def tokenize(body: TokenizeRequest) -> JSONResponse:
         """The ids of a text or of a conversation."""
         _check(body)
         async with library.use(body.model) as served:
             return JSONResponse(await asyncio.to_thread(_tokenized, served.llama, body))
 
-    @router.post("/detokenize", response_model=Detokenized)
+    @router.post("/detokenize", response_model=Detokenized, responses=responses(404, 503, error=ErrorBody))
     async def detokenize(body: DetokenizeRequest) -> JSONResponse:
         """The text of ids."""
         async with library.use(body.model) as served:

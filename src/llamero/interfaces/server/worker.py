@@ -132,10 +132,9 @@ class Worker:
     def _deliver(self) -> None:
         while self._outbox:
             run, tell = self._outbox.popleft()
-            if listener := self._listeners.get(run):
+            over = isinstance(tell, _End)
+            if listener := self._listeners.pop(run, None) if over else self._listeners.get(run):
                 tell(listener)
-                if isinstance(tell, _End):
-                    self._listeners.pop(run, None)
 
 
 class _End:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from llamero.interfaces.server.answer import Ask
 from llamero.interfaces.server.openai.messages import ChatMessage, template_message
@@ -16,6 +16,15 @@ from llamero.interfaces.server.refusals import Refusal
 
 class ChatRequest(SamplingFields):
     """A conversation whose next message is wanted."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"messages": [{"role": "user", "content": "Tell me a story."}], "max_tokens": 60},
+                {"messages": [{"role": "user", "content": "Is the sky blue?"}], "regex": "yes|no", "stream": True},
+            ]
+        }
+    )
 
     refused: ClassVar[Mapping[str, str]] = {
         "audio": "models write text only",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from llamero.interfaces.server.answer import Ask
 from llamero.interfaces.server.openai.sampling import SamplingFields, StreamOptions
@@ -21,6 +21,10 @@ _TOKENS = 16  # OpenAI's own default
 
 class CompletionRequest(SamplingFields):
     """Texts that are to be continued."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompt": "Once upon a time", "max_tokens": 60, "temperature": 0}]}
+    )
 
     refused: ClassVar[Mapping[str, str]] = {
         "suffix": "models of this server continue a text, and fill no gap",

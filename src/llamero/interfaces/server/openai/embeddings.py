@@ -7,18 +7,22 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from llamero.interfaces.server.embedding import embed
 from llamero.interfaces.server.fields import Shape, Strict
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.completion_request import IdLists, Ids, Texts
+from llamero.interfaces.server.openai.errors import ErrorBody
+from llamero.interfaces.server.openapi import responses
 from llamero.interfaces.server.refusals import Refusal
 from llamero.interfaces.server.responding import while_there
 
 
 class EmbeddingRequest(Strict):
     """Texts, or token ids, whose meaning is wanted."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"input": ["The dog ran home.", "A cat sat down."]}]})
 
     model: str = Field("", max_length=256, description="its name; the first one where none is given")
     input: str | Ids | Texts | IdLists = Field(description="a text or token ids, or a list of such")
@@ -63,7 +67,7 @@ def embedding_routes(library: Library) -> APIRouter:
     """The route, answered by the library's models."""
     router = APIRouter(tags=["OpenAI"])
 
-    @router.post("/v1/embeddings", response_model=Embeddings)
+    @router.post("/v1/embeddings", response_model=Embeddings, responses=responses(404, 429, 503, error=ErrorBody))
     async def embeddings(body: EmbeddingRequest, request: Request) -> JSONResponse:
         """The meaning of texts as vectors: the mean of the last layer's output over all tokens."""
         found = await while_there(request, embed(library, body.model, body.texts()))

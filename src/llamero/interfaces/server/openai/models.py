@@ -10,6 +10,8 @@ from fastapi import APIRouter
 from llamero.errors import ModelNotFound, nearest
 from llamero.interfaces.server.fields import Shape
 from llamero.interfaces.server.library import Library
+from llamero.interfaces.server.openai.errors import ErrorBody
+from llamero.interfaces.server.openapi import responses
 
 
 class ModelBody(Shape):
@@ -36,12 +38,12 @@ def model_routes(library: Library) -> APIRouter:
     def told(name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": since, "owned_by": "llamero"}
 
-    @router.get("/v1/models", response_model=ModelList)
+    @router.get("/v1/models", response_model=ModelList, responses=responses(error=ErrorBody))
     async def list_models() -> dict[str, Any]:
         """The models."""
         return {"object": "list", "data": [told(name) for name in library.names()]}
 
-    @router.get("/v1/models/{name:path}", response_model=ModelBody)
+    @router.get("/v1/models/{name:path}", response_model=ModelBody, responses=responses(404, error=ErrorBody))
     async def retrieve_model(name: str) -> dict[str, Any]:
         """One model."""
         if name not in library.names():

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Begun
@@ -17,7 +17,9 @@ from llamero.interfaces.server.answering import answer
 from llamero.interfaces.server.fields import Shape, Strict
 from llamero.interfaces.server.guarding import Verdict, guard_categories, verdict
 from llamero.interfaces.server.library import Library
+from llamero.interfaces.server.openai.errors import ErrorBody
 from llamero.interfaces.server.openai.messages import TextPart
+from llamero.interfaces.server.openapi import responses
 from llamero.interfaces.server.owners import owner_of
 from llamero.interfaces.server.responding import whole
 
@@ -50,6 +52,8 @@ CATEGORIES = (
 
 class ModerationRequest(Strict):
     """Texts to judge."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"input": "How do I pick a lock?"}]})
 
     model: str = Field("", max_length=256, description="a Llama Guard; the first name with `guard` in it, or the first")
     input: (
@@ -94,7 +98,7 @@ def moderation_routes(library: Library) -> APIRouter:
     """The route, answered by a Guard among the library's models."""
     router = APIRouter(tags=["OpenAI"])
 
-    @router.post("/v1/moderations", response_model=Moderations)
+    @router.post("/v1/moderations", response_model=Moderations, responses=responses(404, 429, 503, error=ErrorBody))
     async def moderations(body: ModerationRequest, request: Request) -> JSONResponse:
         """Whether texts are unsafe, and in which way."""
         model = body.model or next((name for name in library.names() if "guard" in name.lower()), "")

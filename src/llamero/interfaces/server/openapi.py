@@ -1,0 +1,82 @@
+"""The OpenAPI document: what every route takes and gives, errors and streams included."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+_VERSION = "3.2.0"  # the first that describes streams of events
+_REFS = "#/components/schemas/{model}"
+_AGAIN = {"Retry-After": {"description": "seconds after which to try again", "schema": {"type": "integer"}}}
+_ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
+    400: ("The request is wrong, or asks for what is not supported; the field is named", {}),
+    401: ("The server has keys, and none of them was given", {}),
+    403: ("The key may not do this, or the request came from another site", {}),
+    404: ("There is no such model", {}),
+    413: ("The body is too large", {}),
+    429: ("Too many requests wait already", _AGAIN),
+    500: ("Something went wrong in the server", {}),
+    503: ("The model cannot answer now", _AGAIN),
+}
+
+
+def responses(
+    *statuses: int, error: type[BaseModel], stream: type[BaseModel] | None = None, example: str = ""
+) -> dict[int | str, dict[str, Any]]:
+    """What a route may answer besides its body.
+
+    statuses: of errors; 400, 401, 403, 413 and 500 may come from every route. error: their shape. stream: what each
+    `data:` of a stream holds; it must be among those given to `describe`. example: of a stream.
+    """
+    told: dict[int | str, dict[str, Any]] = {}
+    for status in sorted({400, 401, 403, 413, 500, *statuses}):
+        words, headers = _ERRORS[status]
+        told[status] = {"model": error, "description": words} | ({"headers": headers} if headers else {})
+    if stream:
+        told[200] = {"content": {"text/event-stream": {"itemSchema": _event(stream, error), "example": example}}}
+    return told
+
+
+def _event(*shapes: type[BaseModel]) -> dict[str, Any]:
+    """The schema of an event whose data is JSON of one of the shapes, or the word that ends a stream."""
+    content = {"anyOf": [{"$ref": _REFS.format(model=shape.__name__)} for shape in shapes]}
+    words = {"type": "string", "contentMediaType": "application/json", "contentSchema": content}
+    data = {"anyOf": [{"const": "[DONE]"}, words]}
+    return {"type": "object", "properties": {"event": {"type": "string"}, "data": data}, "required": ["data"]}
+
+
+def describe(app: FastAPI, streams: Iterable[type[BaseModel]]) -> None:
+    """Make the application tell its document. streams: the shapes of all streams' data."""
+    shapes = [(shape, "serialization") for shape in streams]
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app, shapes)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI, shapes: list[Any]) -> dict[str, Any]:
+    made = get_openapi(
+        title=app.title,
+        version=app.version,
+        openapi_version=_VERSION,
+        description=app.description,
+        routes=app.routes,
+    )
+    schemas = made.setdefault("components", {}).setdefault("schemas", {})
+    _, extra = models_json_schema(shapes, ref_template=_REFS)
+    for name, schema in extra.get("$defs", {}).items():
+        schemas.setdefault(name, schema)
+    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own errors, which ours replace
+        schemas.pop(name, None)
+    for path in made["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    return made

@@ -1,0 +1,92 @@
+"""The OpenAPI document is complete and true: requests made from it, good and bad, find no 500 and no surprise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+]
+
+
+@pytest.fixture(scope="module")
+def document(chain: str) -> dict[str, Any]:
+    body: dict[str, Any] = httpx.get(f"{chain}/openapi.json").json()
+    return body
+
+
+def attack(document: dict[str, Any], url: str, examples: int) -> int:
+    """Send `examples` good and as many bad requests to every route; the number of requests."""
+    sent = 0
+    schema = schemathesis.openapi.from_dict(document)
+    for found in schema.get_all_operations():
+        operation = found.ok()
+        modes = list(GenerationMode) if operation.method == "post" else [GenerationMode.POSITIVE]
+        for mode in modes:
+
+            @settings(
+                max_examples=examples,
+                deadline=None,
+                database=None,
+                derandomize=True,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def send(case: Case) -> None:
+                nonlocal sent
+                case.call_and_validate(base_url=url, checks=CHECKS, timeout=30)
+                sent += 1
+
+            send()
+    return sent
+
+
+def test_requests_made_from_the_document(document: dict[str, Any], chain: str) -> None:
+    assert attack(document, chain, examples=12) > 100
+
+
+@pytest.mark.long
+def test_many_requests_made_from_the_document(document: dict[str, Any], chain: str) -> None:
+    assert attack(document, chain, examples=500) > 5000
+
+
+def test_every_route_has_examples_and_errors(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert "422" not in operation["responses"], path
+            assert operation["description"], path
+            if method == "post":
+                body = operation["requestBody"]["content"]["application/json"]["schema"]
+                assert schemas[body["$ref"].rsplit("/", 1)[1]]["examples"], path
+                assert {"200", "400", "404", "500"} <= operation["responses"].keys(), path
+    for schema in schemas.values():
+        if schema.get("type") == "object":
+            assert schema["additionalProperties"] is False
+
+
+def test_examples_are_answered(document: dict[str, Any], chain: str) -> None:
+    for path in document["paths"]:
+        body = document["paths"][path].get("post", {}).get("requestBody")
+        if body and path != "/v1/moderations":  # which needs a Guard
+            name = body["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
+            for example in document["components"]["schemas"][name]["examples"]:
+                assert httpx.post(f"{chain}{path}", json=example, timeout=60).status_code == 200, (path, example)
