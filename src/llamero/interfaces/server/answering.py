@@ -129,7 +129,7 @@ async def _plans(served: Served, asks: Sequence[Ask]) -> list[_Planned]:
         if ask.form != form:
             form = ask.form
             constraint = await asyncio.to_thread(served.llama.make_constraint, form) if form else None
-        plans.append(_plan(served, ask, await _prompt(served, ask), constraint))
+        plans.append(_plan(served, ask, await prompt_of(served, ask), constraint))
     return plans
 
 
@@ -157,7 +157,8 @@ def _seeded(sampling: Sampling, index: int) -> Sampling:
     return sampling if sampling.seed is None or not index else replace(sampling, seed=sampling.seed + index)
 
 
-async def _prompt(served: Served, ask: Ask) -> Prompt:
+async def prompt_of(served: Served, ask: Ask) -> Prompt:
+    """The ids that the model will read. Raises SettingError, TemplateError."""
     tokenizer = served.llama.tokenizer
     if ask.prompt is not None:
         if len(ask.prompt) <= _SHORT:

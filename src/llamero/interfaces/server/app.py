@@ -13,6 +13,8 @@ from starlette.exceptions import HTTPException
 
 import llamero
 from llamero.errors import LlameroError
+from llamero.interfaces.server.anthropic.errors import messages_error
+from llamero.interfaces.server.anthropic.messages import message_routes
 from llamero.interfaces.server.counts.route import Collect, metrics_routes
 from llamero.interfaces.server.health import health_routes
 from llamero.interfaces.server.library import Library
@@ -25,6 +27,7 @@ from llamero.interfaces.server.openai.embeddings import embedding_routes
 from llamero.interfaces.server.openai.errors import error_body
 from llamero.interfaces.server.openai.models import model_routes
 from llamero.interfaces.server.openai.moderations import moderation_routes
+from llamero.interfaces.server.openai.responses import response_routes
 from llamero.interfaces.server.openapi import describe
 from llamero.interfaces.server.page import page_routes
 from llamero.interfaces.server.refusals import Refusal, refusal
@@ -62,6 +65,8 @@ def make_app(library: Library, settings: Settings | None = None, families: Colle
         redoc_url=None,
     )
     app.include_router(chat_routes(library, settings))
+    app.include_router(response_routes(library, settings))
+    app.include_router(message_routes(library, settings))
     app.include_router(completion_routes(library, settings))
     app.include_router(embedding_routes(library))
     app.include_router(model_routes(library))
@@ -81,7 +86,8 @@ def _tell_errors(app: FastAPI, settings: Settings) -> None:
         told = refusal(error, settings.retry_after)
         if told.status >= 500:
             _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return JSONResponse(error_body(told), told.status, told.headers)
+        shape = messages_error if request.url.path.startswith("/v1/messages") else error_body
+        return JSONResponse(shape(told), told.status, told.headers)
 
     async def refused(request: Request, error: Exception) -> Response:
         return tell(request, error)

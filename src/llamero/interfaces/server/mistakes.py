@@ -20,15 +20,21 @@ def mistake(errors: Sequence[Error], body: Any) -> Refusal:
     """The refusal for one thing that is wrong.
 
     Where a field may have one of several forms, each of them has its complaint; the one that got farthest is told.
+    Something of a wrong type is not told what it lacks.
     """
-    error = max(errors, key=lambda each: (each["type"] in _CODES, len(_place(each, body))))
+    error = max(errors, key=lambda each: (_of_wrong_type(each), each["type"] in _CODES, len(_place(each, body))))
     context = error.get("ctx", {})
     if error["type"] == "json_invalid":
         return Refusal(400, f"the body is not JSON: {context.get('error', error['msg'])}", code="invalid_json")
-    param = _path([*_place(error, body), *([context["param"]] if "param" in context else [])])
-    said = str(error["msg"])
-    words = said if "param" in context else f"{param or 'the body'}: {said[:1].lower()}{said[1:]}"
+    place, said = _place(error, body), str(error["msg"])
+    param = _path([*place, *([context["param"]] if "param" in context else [])])
+    where = _path(place) or ("" if "param" in context else "the body")
+    words = f"{where}: {said[:1].lower()}{said[1:]}" if where else said
     return Refusal(400, words, code=_CODES.get(error["type"], "invalid_value"), param=param or None)
+
+
+def _of_wrong_type(error: Error) -> bool:
+    return error["type"] in ("literal_error", "union_tag_invalid") and error["loc"][-1:] == ("type",)
 
 
 def _place(error: Error, body: Any) -> list[str | int]:

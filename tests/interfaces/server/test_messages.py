@@ -1,0 +1,149 @@
+"""`/v1/messages` through Anthropic's official client: whole messages, streams, counts, refusals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import pytest
+
+from llamero.interfaces.server.answer import Begun, CallArguments, CallBegun, Ended, Text, Usage
+from llamero.interfaces.server.anthropic.content import MessageParam, template_messages
+from llamero.interfaces.server.anthropic.messages_reply import message
+from llamero.interfaces.server.anthropic.messages_stream import MessageFrames
+from llamero.interfaces.server.refusals import Refusal
+
+HELLO: Any = [{"role": "user", "content": "hello"}]
+GREEDY = {"temperature": 0}  # the newest client no longer knows it; older ones do
+
+
+@pytest.fixture(scope="module")
+def claude(chain: str) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=chain, api_key="none", max_retries=0) as client:
+        yield client
+
+
+def test_a_message(claude: anthropic.Anthropic, tale: str) -> None:
+    answer = claude.messages.create(model="chain", max_tokens=50, messages=HELLO, extra_body=GREEDY, system="Be brief.")
+    assert (answer.role, answer.type, answer.stop_reason, answer.stop_sequence) == (
+        "assistant",
+        "message",
+        "end_turn",
+        None,
+    )
+    assert answer.content[0].type == "text"
+    assert answer.content[0].text.strip() == tale
+    assert answer.usage.output_tokens == 18
+
+
+def test_a_stream(claude: anthropic.Anthropic, tale: str) -> None:
+    with claude.messages.stream(model="chain", max_tokens=50, messages=HELLO, extra_body=GREEDY) as stream:
+        events = [event.type for event in stream]
+        answer = stream.get_final_message()
+    assert events[0] == "message_start"
+    assert events[-1] == "message_stop"
+    assert answer.content[0].type == "text"
+    assert answer.content[0].text.strip() == tale
+    assert (answer.stop_reason, answer.usage.output_tokens) == ("end_turn", 18)
+
+
+def test_why_it_stopped(claude: anthropic.Anthropic) -> None:
+    cut = claude.messages.create(model="chain", max_tokens=3, messages=HELLO, extra_body=GREEDY)
+    assert cut.stop_reason == "max_tokens"
+    stopped = claude.messages.create(
+        model="chain", max_tokens=50, messages=HELLO, extra_body=GREEDY, stop_sequences=["cares", "nothing"]
+    )
+    assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", "cares")
+
+
+def test_tokens_are_counted_as_they_are_read(claude: anthropic.Anthropic) -> None:
+    system: Any = [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]
+    counted = claude.messages.count_tokens(model="chain", messages=HELLO, system=system)
+    answer = claude.messages.create(model="chain", max_tokens=1, messages=HELLO, system=system)
+    usage = answer.usage
+    assert counted.input_tokens == usage.input_tokens + (usage.cache_read_input_tokens or 0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind", "words"),
+    [
+        ({"model": "chian"}, "not_found_error", "did you mean 'chain'?"),
+        ({"messages": []}, "invalid_request_error", "messages"),
+        (
+            {"messages": [*HELLO, {"role": "assistant", "content": "I"}]},
+            "invalid_request_error",
+            "the last one must be",
+        ),
+        ({"extra_body": {"max_token": 1}}, "invalid_request_error", "did you mean 'max_tokens'?"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, "invalid_request_error", "thinking"),
+        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "invalid_request_error", "tools[0]"),
+        ({"messages": [{"role": "user", "content": "x" * 3000}]}, "invalid_request_error", "context of 256"),
+    ],
+)
+def test_refused_by_name(claude: anthropic.Anthropic, changed: dict[str, Any], kind: str, words: str) -> None:
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        claude.messages.create(**{"model": "chain", "max_tokens": 5, "messages": HELLO} | changed)
+    error: Any = caught.value.body
+    assert error["error"]["type"] == kind
+    assert words in error["error"]["message"]
+
+
+def test_tools_of_a_conversation_become_the_templates() -> None:
+    turns: list[dict[str, Any]] = [
+        {"role": "user", "content": "How warm?"},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "text", "text": "I look."},
+                {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Lima"}},
+            ],
+        },
+        {
+            "role": "user",
+            "content": [
+                {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "20"}]},
+                {"type": "tool_result", "tool_use_id": "t2", "content": "no such city", "is_error": True},
+                {"type": "text", "text": "Well?"},
+            ],
+        },
+    ]
+    told = list(template_messages("Be brief.", [MessageParam.model_validate(turn) for turn in turns]))
+    assert [each["role"] for each in told] == ["system", "user", "assistant", "tool", "tool", "user"]
+    assert told[2]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city": "Lima"}'}
+    assert [each["content"] for each in told[3:]] == ["20", "Error: no such city", "Well?"]
+
+
+EVENTS = [
+    Begun("m", "fp", 5),
+    Text(0, "I call."),
+    CallBegun(0, 0, "t1", "add"),
+    CallArguments(0, 0, '{"a": 1'),
+    CallArguments(0, 0, "}"),
+    CallBegun(0, 1, "t2", "cut"),
+    CallArguments(0, 1, '{"b": '),
+    Ended(0, "tool_calls", Usage(prompt_tokens=5, cached_tokens=2, completion_tokens=9)),
+]
+
+
+def test_text_and_calls_are_blocks() -> None:
+    body = message(EVENTS)
+    assert [block["type"] for block in body["content"]] == ["text", "tool_use", "tool_use"]
+    assert [block["input"] for block in body["content"][1:]] == [{"a": 1}, {"partial_json": '{"b": '}]
+    assert body["stop_reason"] == "tool_use"
+    assert (body["usage"]["input_tokens"], body["usage"]["cache_read_input_tokens"]) == (3, 2)
+
+
+def test_blocks_begin_grow_and_stop_in_a_stream() -> None:
+    frames = MessageFrames()
+    told = "".join(piece for event in EVENTS for piece in frames.push(event)) + "".join(frames.end())
+    kinds = [line.removeprefix("event: ") for line in told.splitlines() if line.startswith("event: ")]
+    block = ["content_block_start", "content_block_delta", "content_block_stop"]
+    assert kinds == [
+        *("message_start", "ping"),
+        *block,
+        *(*block[:2], "content_block_delta", "content_block_stop"),
+        *block,
+        *("message_delta", "message_stop"),
+    ]
+    assert '"type":"overloaded_error"' in "".join(frames.failed(Refusal(503, "busy")))
