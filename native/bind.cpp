@@ -207,7 +207,9 @@ void bind_memory(nb::module_& m) {
             [](Store* self, int64_t layers, int64_t kv_heads, int64_t head_dim, int64_t pages, int64_t page,
                const std::string& kind) { new (self) Store({layers, kv_heads, head_dim, pages, page, kind_of(kind)}); },
             "layers"_a, "kv_heads"_a, "head_dim"_a, "pages"_a, "page"_a, "kind"_a)
-        .def_prop_ro("nbytes", &Store::bytes, "Address space taken; memory is used only as rows are written.");
+        .def_prop_ro("nbytes", &Store::bytes, "Address space taken; memory is used only as rows are written.")
+        .def("copy", &Store::copy, "source"_a, "target"_a, "rows"_a,
+             "The first `rows` tokens of one page, in all layers, into another.");
     nb::class_<Step>(m, "Step", "What all layers of one step share.").def_prop_ro("tokens", &Step::tokens);
     m.def("begin", &begin, "store"_a.none(), "starts"_a, "lengths"_a, "pages"_a, "inv_freq"_a,
           "Plan a step: for each sequence its first new position, its number of new tokens, and its pages.");

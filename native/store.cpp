@@ -3,7 +3,9 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -43,6 +45,18 @@ Store::Store(const StoreShape& shape) : shape_(shape), row_bytes_(0), half_(0), 
     void* memory = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE, flags, -1, 0);
     if (memory == MAP_FAILED) throw std::bad_alloc();
     data_ = static_cast<uint8_t*>(memory);
+}
+
+void Store::copy(int64_t source, int64_t target, int64_t rows) {
+    if (std::min(source, target) < 0 || std::max(source, target) >= shape_.pages || rows < 0 || rows > shape_.page)
+        refuse("cannot copy " + std::to_string(rows) + " tokens from page " + std::to_string(source) + " to " +
+               std::to_string(target));
+    if (source == target) return;
+    for (int64_t half = 0; half < 2 * shape_.layers; ++half)
+        for (int64_t head = 0; head < shape_.kv_heads; ++head) {
+            uint8_t* heads = data_ + half * half_ + head * head_bytes();
+            memcpy(heads + target * page_bytes(), heads + source * page_bytes(), static_cast<size_t>(rows * row_bytes_));
+        }
 }
 
 Store::~Store() { munmap(data_, static_cast<size_t>(bytes_)); }

@@ -31,6 +31,8 @@ public:
     int64_t page_bytes() const { return head_bytes() * shape_.kv_heads; }
     uint8_t* keys(int64_t layer) const { return data_ + 2 * layer * half_; }
     uint8_t* values(int64_t layer) const { return data_ + (2 * layer + 1) * half_; }
+    // The first `rows` tokens of one page, in all layers, into another. Throws std::invalid_argument for others' pages.
+    void copy(int64_t source, int64_t target, int64_t rows);
 
 private:
     StoreShape shape_;

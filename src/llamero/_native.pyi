@@ -40,6 +40,9 @@ class Store:
     def nbytes(self) -> int:
         """Address space taken; memory is used only as rows are written."""
 
+    def copy(self, source: int, target: int, rows: int) -> None:
+        """The first `rows` tokens of one page, in all layers, into another."""
+
 class Step:
     """What all layers of one step share."""
 

@@ -60,8 +60,10 @@ def naive(prompt: Sequence[int], count: int, weights: Weights[Any] = WEIGHTS) ->
 
 @pytest.fixture
 def make_engine() -> Callable[..., Engine[Any, Any]]:
-    def make(context: int = 200, chunk: int = 512, weights: Weights[Any] = WEIGHTS) -> Engine[Any, Any]:
-        return Engine(CountingOps(), weights, context=context, cache="f32", chunk=chunk)
+    def make(
+        context: int = 200, chunk: int = 512, weights: Weights[Any] = WEIGHTS, room: int | None = None
+    ) -> Engine[Any, Any]:
+        return Engine(CountingOps(), weights, context=context, room=room, cache="f32", chunk=chunk)
 
     return make
 

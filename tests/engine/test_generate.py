@@ -14,7 +14,7 @@ import pytest
 from llamero.engine.generate import Engine
 from llamero.engine.request import Request
 from llamero.engine.sampling import Sampling
-from llamero.engine.sequence import Sequence, shared
+from llamero.engine.tree import shared
 from llamero.errors import ContextOverflow, SettingError, WeightsError
 from llamero.model.llama import forward
 from llamero.ops.numpy_ops import NumpyOps
@@ -285,8 +285,3 @@ def test_two_engines_share_nothing(make_engine: Make, slowly: Slowly) -> None:
 def test_shared_beginnings() -> None:
     assert shared([1, 2, 3], [1, 2, 4]) == 2
     assert shared([], [1]) == 0
-    sequence = Sequence([1, 2, 3, 4], held=3)
-    sequence.rewrite([1, 2, 3, 4, 5])
-    assert (sequence.held, sequence.pending) == (3, 2)
-    sequence.rewrite([1, 2])
-    assert (sequence.held, sequence.pending) == (1, 1)

@@ -115,5 +115,5 @@ def test_closing_the_text_closes_the_loop(make_engine: Make) -> None:
     stream = generate_text(engine, run, Bytes("a" * 50), Stops([]))
     next(stream)
     stream.close()
-    assert engine._pool._working == []
-    assert len(engine._pool._resting) == 1
+    assert engine.pool.working == []
+    assert (engine.pool.cache.idle, engine.scheduler.busy) == (1, False)

@@ -116,7 +116,8 @@ def test_steps_with_a_cache_equal_the_whole(name: str, ops: str, tmp_path: Path)
         spans, ids = [], []
         for s, size in enumerate(sizes):
             if size:
-                cache.extend(pages[s], done[s] + size)
+                while len(pages[s]) * cache.page < done[s] + size:
+                    pages[s].append(cache.take())
                 spans.append(Span(done[s], size, tuple(pages[s])))
                 ids += texts[s][done[s] : done[s] + size]
         out = np.array(engine.numpy(forward(engine, weights, cache.store, ids, spans)))
@@ -211,18 +212,23 @@ def wide(tensor: Tensor) -> Tensor:
 
 def test_cache_hands_out_pages_and_takes_them_back() -> None:
     cache = Cache(NumpyOps(), BASE, 200)
-    a: list[int] = []
-    b: list[int] = []
-    cache.extend(a, 130)
-    cache.extend(b, 1)
-    assert len(a) == 3
-    assert not set(a) & set(b)
-    with pytest.raises(ContextOverflow) as caught:
-        cache.extend(b, 65)
-    assert (caught.value.tokens, caught.value.context) == (65, 64)
-    assert len(b) == 1
-    cache.release(a, keep=64)
-    cache.extend(b, 128)
-    assert len(a) == 1
-    assert not set(a) & set(b)
+    pages = [cache.take() for _ in range(4)]
+    assert len(set(pages)) == cache.pages == 4
+    with pytest.raises(ContextOverflow, match="all 200 tokens"):
+        cache.take()
+    cache.hold(pages[0])
+    cache.keep(pages[1])
+    for page in pages:
+        cache.drop(page)
+    assert (cache.holders(pages[0]), cache.free, cache.idle) == (1, 2, 1)
+    cache.hold(pages[1])
+    assert cache.idle == 0
+    cache.forget(pages[1])
+    assert cache.free == 2
+    for page in pages[:2]:
+        cache.drop(page)
+    assert (cache.free, cache.idle) == (4, 0)
+    for wrong in (cache.drop, cache.hold, cache.keep, cache.forget):
+        with pytest.raises(ValueError, match=f"page {pages[0]} is"):
+            wrong(pages[0])
     assert cache_bytes(BASE, 10) == 2 * 2 * 64 * 10 * 2

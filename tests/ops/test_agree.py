@@ -258,6 +258,31 @@ def test_attention_with_a_store(
             held[s] += n
 
 
+@pytest.mark.parametrize("kind", ["f32", "f16", "q8_0"])
+def test_a_copied_page_reads_as_its_source(kind: Any, machines: list[NativeOps], rng: np.random.Generator) -> None:
+    """A sequence whose second page is a copied beginning, and its own from there, sees what it would without a copy."""
+    page, tokens, shape = 8, 16, StoreShape(2, 2, 32, 4, 8, kind)
+    q, k, v = normal(rng, tokens, 64), normal(rng, tokens, 64), normal(rng, tokens, 64)
+    for ops in (ORACLE, *machines):
+        store, inv_freq = ops.store(shape), np.ones(16)
+
+        def attend(
+            span: Span, first: int, ops: Any = ops, store: Any = store, inv_freq: NDArray[np.float64] = inv_freq
+        ) -> Floats:
+            rows = slice(first, first + span.length)
+            parts = [x[rows] if ops is ORACLE else ops.array(x[rows]) for x in (q, k, v)]
+            got: Floats = ops.numpy(ops.attention(*parts, ops.begin(store, [span], inv_freq), 1))
+            return got.copy()
+
+        attend(Span(0, 13, (3, 0)), 0)
+        ops.copy(store, 0, 2, 5)
+        attend(Span(13, 2, (3, 0)), 0)  # the first sequence goes on, in its own page
+        got = attend(Span(page + 5, 3, (3, 2)), page + 5)
+        fresh = ops.store(shape)
+        attend(Span(0, 13, (0, 1)), 0, store=fresh)
+        np.testing.assert_array_equal(got, attend(Span(13, 3, (0, 1)), 13, store=fresh))
+
+
 def attention_of_halves(q: Floats, k: Floats, v: Floats) -> NDArray[np.float64]:
     """One head, everything rounded to halves and nothing else."""
     q, k, v = (x.astype(np.float16).astype(np.float64) for x in (q, k, v))

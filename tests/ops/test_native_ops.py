@@ -69,6 +69,8 @@ def refused(ops: NativeOps) -> dict[str, Callable[[], object]]:
         "layer beyond the store": lambda: ops.attention(x, fits, fits, step, 2),
         "negative layer": lambda: ops.attention(x, fits, fits, step, -1),
         "page beyond the store": lambda: ops.begin(store, [Span(0, 3, (4,))], inv),
+        "copy beyond the store": lambda: ops.copy(store, 0, 4, 3),
+        "copy beyond the page": lambda: ops.copy(store, 0, 1, 9),
         "negative page": lambda: ops.begin(store, [Span(0, 3, (-1,))], inv),
         "too few pages": lambda: ops.begin(store, [Span(6, 3, (0,))], inv),
         "empty span": lambda: ops.begin(store, [Span(0, 0, (0,))], inv),

@@ -1,9 +1,8 @@
-"""The loop: read what is pending, choose, repeat. It speaks token ids and knows no text.
+"""The engine: a model's forward passes over sequences in a cache. It speaks token ids and knows no text.
 
-A step is one forward pass over the pending tokens of one or more sequences, so a scheduler of many requests calls
-`Engine.step` with many and hands each row of logits to its `Run.accept`; `Engine.generate` is that loop for one.
-The engine owns the cache and alone advances it. It may be used from several threads: a lock covers each step, and
-streams that are read in turns each keep their own sequence.
+A step is one forward pass over the pending tokens of one or more sequences. Who takes part is the scheduler's
+(`schedule.py`): it hands each row of logits to its `Run.accept`. The engine owns the cache and alone advances it. It
+may be used from several threads: a lock covers each step.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator
 from collections.abc import Sequence as Ids
-from time import perf_counter
 from typing import Generic
 
 import numpy as np
@@ -21,6 +19,7 @@ from llamero.engine.adapters import Adapters
 from llamero.engine.pool import Pool
 from llamero.engine.request import Request, Run, check_ids
 from llamero.engine.sampling import Choice
+from llamero.engine.schedule import Scheduler
 from llamero.engine.sequence import Sequence
 from llamero.errors import ContextOverflow, WeightsError
 from llamero.model.adapter import Adapter
@@ -34,10 +33,13 @@ Progress = Callable[[int, int], None]
 
 
 class Engine(Generic[A, W]):
-    """One model's weights, its cache of `context` tokens, and the sequences in it.
+    """One model's weights, its cache, and the sequences in it.
 
-    vocab: the ids that may be read and chosen are those below it; None is all. chunk: how many prompt tokens one
-    forward pass reads at most; progress and Ctrl-C come between passes. `adapters`: LoRA adapters, by name.
+    context: how many tokens one sequence may have. room: how many the cache holds, of all sequences together; None is
+    one context. vocab: the ids that may be read and chosen are those below it; None is all. chunk: how many prompt
+    tokens one forward pass reads at most; progress and Ctrl-C come between passes. lock: covers each step; whoever
+    touches the pool holds it. scheduler: serves this engine's runs; there is one.
+    adapters: LoRA adapters, by name.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Engine(Generic[A, W]):
         weights: Weights[W],
         *,
         context: int,
+        room: int | None = None,
         cache: CacheKind = "f16",
         vocab: int | None = None,
         chunk: int = 512,
@@ -53,9 +56,9 @@ class Engine(Generic[A, W]):
         self.ops, self.weights, self.context, self.chunk = ops, weights, context, chunk
         self.adapters = Adapters(ops, weights)
         self.vocab = min(vocab or weights.config.vocab, weights.config.vocab)
-        self._cache = Cache(ops, weights.config, context, cache)
-        self._pool = Pool(self._cache)
-        self._lock = threading.RLock()
+        self.pool = Pool(Cache(ops, weights.config, max(room or context, context), cache))
+        self.lock = threading.Lock()
+        self.scheduler = Scheduler(self)
 
     def plan(self, request: Request) -> Run:
         """The request, checked against this model and context before any work.
@@ -66,54 +69,25 @@ class Engine(Generic[A, W]):
         return Run(request, vocab=self.vocab, context=self.context, adapter=adapter)
 
     def generate(self, run: Run, progress: Progress | None = None) -> Generator[Choice]:
-        """The answer's tokens, one by one; `run` tells why it ended and what it took.
-
-        progress: told while a prompt longer than one chunk is read. Raises WeightsError on logits that are not finite.
-        """
-        started = perf_counter()
-        self.admit(run)
-        try:
-            while run.finish_reason is None:
-                with self._lock:
-                    choice = run.accept(self._read(run.sequence, progress))
-                spent = perf_counter() - started
-                if run.prompt_seconds:
-                    run.answer_seconds += spent
-                else:
-                    run.prompt_seconds = spent
-                if choice is not None:
-                    yield choice
-                started = perf_counter()
-        finally:
-            self.retire(run)
-
-    def admit(self, run: Run) -> None:
-        """Begin a run with what the cache holds of its prompt."""
-        with self._lock:
-            run.begin(self._pool.admit(run.sequence.ids, run.sequence.adapter))
-
-    def retire(self, run: Run) -> None:
-        """End a run; what was read stays until its room is needed."""
-        with self._lock:
-            self._pool.retire(run.sequence)
-
-    @property
-    def pages(self) -> tuple[int, int]:
-        """How many pages of the cache are in use, and how many are free."""
-        return self._cache.used, self._cache.free
+        """The answer's tokens, one by one; `run` tells why it ended and what it took. See `Scheduler.generate`."""
+        return self.scheduler.generate(run, progress)
 
     def step(self, shares: Ids[tuple[Sequence, int]]) -> NDArray[np.float32]:
         """One forward pass over the next `count` pending tokens of each (sequence, count).
 
         Returns logits (rows, vocab): one row for each sequence that has nothing pending afterwards, in order.
         """
-        with self._lock:
-            x, ends = self._advance(shares)
-            rows = [end - 1 for end, (sequence, _) in zip(ends, shares, strict=True) if not sequence.pending]
-            if not rows:
-                return np.empty((0, self.weights.config.vocab), np.float32)
-            adapters = [(sequence.adapter, 1) for sequence, _ in shares if not sequence.pending]
-            return self._head(self.ops.take(x, rows), adapters)
+        with self.lock:
+            return self.forward(shares)
+
+    def forward(self, shares: Ids[tuple[Sequence, int]]) -> NDArray[np.float32]:
+        """`step`, for those who hold the lock."""
+        x, ends = self._advance(shares)
+        rows = [end - 1 for end, (sequence, _) in zip(ends, shares, strict=True) if not sequence.pending]
+        if not rows:
+            return np.empty((0, self.weights.config.vocab), np.float32)
+        adapters = [(sequence.adapter, 1) for sequence, _ in shares if not sequence.pending]
+        return self._head(self.ops.take(x, rows), adapters)
 
     def logits(
         self, ids: Ids[int], progress: Progress | None = None, adapter: str | None = None
@@ -141,19 +115,6 @@ class Engine(Generic[A, W]):
             )
         return (total / length).astype(np.float32)
 
-    def _read(self, sequence: Sequence, progress: Progress | None) -> NDArray[np.float32]:
-        """Read all that is pending -> logits (vocab,) after the last token."""
-        done, total = 0, sequence.pending
-        while True:
-            count = min(sequence.pending, self.chunk)
-            logits = self.step([(sequence, count)])
-            done += count
-            if progress and total > self.chunk:
-                progress(done, total)
-            if not sequence.pending:
-                row: NDArray[np.float32] = logits[0]
-                return row
-
     def _residuals(
         self, ids: Ids[int], progress: Progress | None, adapter: Adapter[W] | None
     ) -> Iterator[tuple[int, int, A]]:
@@ -166,14 +127,14 @@ class Engine(Generic[A, W]):
         try:
             while sequence.pending:
                 start = sequence.held
-                with self._lock:
+                with self.lock:
                     x, _ = self._advance([(sequence, min(sequence.pending, self.chunk))])
                 if progress and len(ids) > self.chunk:
                     progress(sequence.held, len(ids))
                 yield start, sequence.held - start, x
         finally:
-            with self._lock:
-                self._pool.drop(sequence)
+            with self.lock:
+                self.pool.drop(sequence)
 
     def _head(self, x: A, adapters: Ids[tuple[Adapter[W] | None, int]]) -> NDArray[np.float32]:
         """Logits (rows, vocab) of the residual stream (rows, dim), so many rows with each adapter."""
@@ -184,14 +145,16 @@ class Engine(Generic[A, W]):
         """The residual stream (tokens, dim) of the shares' new tokens, now held, and where each share ends."""
         ids: list[int] = []
         ends: list[int] = []
-        together = [sequence for sequence, _ in shares]
+        together = {sequence for sequence, _ in shares}
         for sequence, count in shares:
-            self._pool.reserve(sequence, sequence.held + count, together)
+            others = reversed(self.pool.working)
+            victims = (other for other in others if other.space is not None and other not in together)
+            self.pool.reserve(sequence, sequence.held + count, victims)
             ids += sequence.ids[sequence.held : sequence.held + count]
             ends.append(len(ids))
         spans = [Span(sequence.held, count, tuple(sequence.pages)) for sequence, count in shares]
         ops, weights = self.adapters.over([(sequence.adapter, count) for sequence, count in shares])
-        x = hidden(ops, weights, self._cache.store, ids, spans)
+        x = hidden(ops, weights, self.pool.cache.store, ids, spans)
         for sequence, count in shares:
             sequence.held += count
         return x, ends

@@ -61,11 +61,12 @@ class Run:
         self.request = request
         self.vocab = vocab
         self.context = context
-        self.sequence = Sequence(ids, adapter=adapter)
+        self.sequence = Sequence(ids, (request.owner, adapter), adapter)
         self.sampler = Sampler(request.sampling, vocab, ids)
         self.answer: list[int] = []
         self.finish_reason: FinishReason | None = None
         self.prompt_tokens = len(request.prompt)
+        self.paused = False  # whoever waits for the answer does not want more of it yet
         self.cached_tokens = 0  # of the prompt, found in the cache
         self.read_tokens = 0  # of the prompt, read by the model
         self.dropped_tokens = len(request.prompt) - len(ids)
@@ -80,15 +81,15 @@ class Run:
         """The seed in use, drawn when none was given."""
         return self.sampler.seed
 
-    def begin(self, sequence: Sequence) -> None:
-        """Go on in a sequence of the same ids that may hold some of them already."""
-        self.sequence = sequence
-        self.cached_tokens = sequence.held
-        self.read_tokens = sequence.pending
+    @property
+    def most_tokens(self) -> int:
+        """How many tokens the sequence may come to have."""
+        return min(len(self.sequence.ids) + self._most - len(self.answer), self.context)
 
     def accept(self, logits: Logits) -> Choice | None:
         """Choose the next token from the logits (vocab or more,) after the last; None when it ends the answer.
 
+        When the context is full and older tokens are dropped for it, `sequence` is a new one afterwards.
         Raises WeightsError when they are not finite, ConstraintError when the constraint allows nothing.
         """
         sequence, request, matcher = self.sequence, self.request, self.matcher
@@ -114,7 +115,7 @@ class Run:
         keep = min(self.request.keep, self.prompt_tokens)
         shorter = shift(self.sequence.ids, self.context, keep)
         self.dropped_tokens += len(self.sequence.ids) - len(shorter)
-        self.sequence.rewrite(shorter)
+        self.sequence = Sequence(shorter, self.sequence.space, self.sequence.adapter)
 
 
 def check_ids(ids: Ids[int], vocab: int) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Ids
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from itertools import takewhile
 from typing import Any
 
+from llamero.engine.tree import Node
 from llamero.model.adapter import Adapter
 
 
@@ -14,25 +14,22 @@ from llamero.model.adapter import Adapter
 class Sequence:
     """Tokens in order; the cache holds the keys and values of the first `held` of them in `pages`.
 
-    adapter: what changes the model for it, so that its keys and values are no use to others.
+    It only grows: one that becomes shorter, or other, is a new sequence. space: sequences of the same share what was
+    read (None: this one does not share). adapter: what changes the model for it. The rest is the pool's: the first
+    `settled` pages, all full, are shared and written no more; `node` is the last of them in the tree. `tail` is the
+    node of the next page, when others may copy what it held at some moment.
     """
 
     ids: list[int]
+    space: Hashable = None
+    adapter: Adapter[Any] | None = None
     held: int = 0
     pages: list[int] = field(default_factory=list)
-    adapter: Adapter[Any] | None = None
+    settled: int = 0
+    node: Node | None = None
+    tail: Node | None = None
 
     @property
     def pending(self) -> int:
         """How many tokens the model has not read yet."""
         return len(self.ids) - self.held
-
-    def rewrite(self, ids: Ids[int]) -> None:
-        """Become `ids`; what is held of a common beginning stays so, save the last token, whose logits are wanted."""
-        self.held = max(0, min(self.held, shared(self.ids, ids), len(ids) - 1))
-        self.ids = list(ids)
-
-
-def shared(a: Ids[int], b: Ids[int]) -> int:
-    """How many tokens two lists have in common from the start."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(a, b, strict=False)))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llamero.engine.sequence import shared
+from llamero.engine.tree import shared
 from llamero.errors import TemplateError
 from llamero.tokenizer.tokenizer import Tokenizer
 

@@ -24,7 +24,7 @@ Matrix: TypeAlias = NDArray[np.float32]
 _MATRICES: Final = ("wq", "wk", "wv", "wo", "w1", "w3", "w2")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Adapter(Generic[T]):
     """Changes by our names of the matrices: as arrays when read, as weights of one implementation when placed."""
 

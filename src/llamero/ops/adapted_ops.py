@@ -49,7 +49,8 @@ class AdaptedOps(Generic[A]):
             ops.begin,
             ops.numpy,
         )
-        self.embed, self.rms_norm, self.rope, self.attention = ops.embed, ops.rms_norm, ops.rope, ops.attention
+        self.copy, self.embed, self.rms_norm = ops.copy, ops.embed, ops.rms_norm
+        self.rope, self.attention = ops.rope, ops.attention
         self.swiglu, self.add, self.add_rows, self.take = ops.swiglu, ops.add, ops.add_rows, ops.take
 
     def matmul(self, x: A, *weights: Any) -> tuple[A, ...]:

@@ -71,6 +71,10 @@ class NativeOps(_native.Machine):
         except (ValueError, MemoryError) as error:
             raise SettingError(f"there is no memory for a cache of {shape}: {error}") from error
 
+    def copy(self, store: _native.Store, source: int, target: int, tokens: int) -> None:
+        """Raises ValueError for pages that the store does not have."""
+        store.copy(source, target, tokens)
+
     def begin(self, store: _native.Store | None, spans: Sequence[Span], inv_freq: NDArray[np.float64]) -> _native.Step:
         """Plan a step. Raises ValueError for spans that their pages or the store cannot hold."""
         starts, lengths = [span.start for span in spans], [span.length for span in spans]

@@ -46,6 +46,10 @@ class NumpyOps:
         size = (shape.layers, shape.pages, shape.page, shape.kv_heads, shape.head_dim)
         return NumpyStore(shape, np.zeros(size, np.float32), np.zeros(size, np.float32))
 
+    def copy(self, store: NumpyStore, source: int, target: int, tokens: int) -> None:
+        for memory in (store.keys, store.values):
+            memory[:, target, :tokens] = memory[:, source, :tokens]
+
     def begin(self, store: NumpyStore | None, spans: Sequence[Span], inv_freq: NDArray[np.float64]) -> NumpyStep:
         positions = np.concatenate([np.arange(span.start, span.start + span.length) for span in spans])
         angles = positions[:, None] * inv_freq  # (tokens, head_dim / 2)

@@ -65,6 +65,10 @@ class Ops(Protocol[A, W]):
         """Memory for keys and values; its contents are undefined until written."""
         ...
 
+    def copy(self, store: Store, source: int, target: int, tokens: int) -> None:
+        """The keys and values of the first `tokens` tokens of one page, in all layers, into another page."""
+        ...
+
     def begin(self, store: Store | None, spans: Sequence[Span], inv_freq: NDArray[np.float64]) -> Step:
         """Plan a step over `spans`. `inv_freq` (head_dim / 2,) are the rotations per position in radians."""
         ...

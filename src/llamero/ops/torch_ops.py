@@ -90,6 +90,10 @@ class TorchOps:
         keys, values = (torch.zeros(size, dtype=_KINDS[shape.kind], device=self.device) for _ in range(2))
         return TorchStore(shape, keys, values)
 
+    def copy(self, store: TorchStore, source: int, target: int, tokens: int) -> None:
+        for memory in (store.keys, store.values):
+            memory[:, target, :tokens] = memory[:, source, :tokens]
+
     def begin(self, store: TorchStore | None, spans: Sequence[Span], inv_freq: NDArray[np.float64]) -> TorchStep:
         positions = np.concatenate([np.arange(span.start, span.start + span.length) for span in spans])
         known, index = np.unique(positions, return_inverse=True)  # sequences side by side share theirs
