@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 
 from llamero.interfaces.server.answer import Begun, CallArguments, CallBegun, Ended, Text, Usage
 from llamero.interfaces.server.anthropic.content import MessageParam, template_messages
-from llamero.interfaces.server.anthropic.messages_reply import message
-from llamero.interfaces.server.anthropic.messages_stream import MessageFrames
+from llamero.interfaces.server.anthropic.messages_reply import MessageBody, message
+from llamero.interfaces.server.anthropic.messages_stream import MessageEvent, MessageFrames
 from llamero.interfaces.server.refusals import Refusal
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
@@ -128,6 +129,7 @@ EVENTS = [
 
 def test_text_and_calls_are_blocks() -> None:
     body = message(EVENTS)
+    MessageBody.model_validate_json(json.dumps(body), strict=True)
     assert [block["type"] for block in body["content"]] == ["text", "tool_use", "tool_use"]
     assert [block["input"] for block in body["content"][1:]] == [{"a": 1}, {"partial_json": '{"b": '}]
     assert body["stop_reason"] == "tool_use"
@@ -138,6 +140,8 @@ def test_blocks_begin_grow_and_stop_in_a_stream() -> None:
     frames = MessageFrames()
     told = "".join(piece for event in EVENTS for piece in frames.push(event)) + "".join(frames.end())
     kinds = [line.removeprefix("event: ") for line in told.splitlines() if line.startswith("event: ")]
+    for line in (line for line in told.splitlines() if line.startswith("data: ")):
+        MessageEvent.model_validate_json(line.removeprefix("data: "), strict=True)  # as the OpenAPI document has it
     block = ["content_block_start", "content_block_delta", "content_block_stop"]
     assert kinds == [
         *("message_start", "ping"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import openai
 import pytest
 
 from llamero.interfaces.server.answer import Begun, CallArguments, CallBegun, Ended, Text, Usage
-from llamero.interfaces.server.openai.responses_reply import Draft
+from llamero.interfaces.server.openai.responses_reply import Draft, ResponseEvent
 from llamero.interfaces.server.openai.responses_request import ResponsesRequest
 
 
@@ -118,4 +119,6 @@ def test_text_and_calls_take_turns() -> None:
     assert done == draft.body["output"]
     assert done[1]["arguments"] == '{"a": 1}'
     assert changes[-1][0] == "response.completed"
+    for kind, fields in changes:  # all of it is in the OpenAPI document
+        ResponseEvent.model_validate_json(json.dumps({"type": kind, "sequence_number": 0} | fields), strict=True)
     assert draft.body["usage"]["input_tokens_details"]["cached_tokens"] == 2

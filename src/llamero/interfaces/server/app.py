@@ -15,6 +15,7 @@ import llamero
 from llamero.errors import LlameroError
 from llamero.interfaces.server.anthropic.errors import messages_error
 from llamero.interfaces.server.anthropic.messages import message_routes
+from llamero.interfaces.server.anthropic.messages_stream import MessageEvent
 from llamero.interfaces.server.counts.route import Collect, metrics_routes
 from llamero.interfaces.server.health import health_routes
 from llamero.interfaces.server.library import Library
@@ -28,6 +29,7 @@ from llamero.interfaces.server.openai.errors import error_body
 from llamero.interfaces.server.openai.models import model_routes
 from llamero.interfaces.server.openai.moderations import moderation_routes
 from llamero.interfaces.server.openai.responses import response_routes
+from llamero.interfaces.server.openai.responses_reply import ResponseEvent
 from llamero.interfaces.server.openapi import describe
 from llamero.interfaces.server.page import page_routes
 from llamero.interfaces.server.refusals import Refusal, refusal
@@ -76,7 +78,7 @@ def make_app(library: Library, settings: Settings | None = None, families: Colle
     if families:
         app.include_router(metrics_routes(families))
     app.include_router(page_routes())
-    describe(app, streams=(ChatChunk, Completion))
+    describe(app, streams=(ChatChunk, Completion, ResponseEvent, MessageEvent))
     _tell_errors(app, settings)
     return app
 

@@ -22,7 +22,7 @@ class MessagesUsage(Shape):
     output_tokens: int
 
 
-class TextContent(Shape):
+class TextBody(Shape):
     """What the assistant says."""
 
     type: Literal["text"]
@@ -30,7 +30,7 @@ class TextContent(Shape):
     citations: None
 
 
-class ToolUseContent(Shape):
+class ToolUseBody(Shape):
     """What the assistant calls. Where the input was cut short, `partial_json` in it holds what there was."""
 
     type: Literal["tool_use"]
@@ -46,7 +46,7 @@ class MessageBody(Shape):
     type: Literal["message"]
     role: Literal["assistant"]
     model: str
-    content: list[TextContent | ToolUseContent]
+    content: list[TextBody | ToolUseBody]
     stop_reason: StopReason | None
     stop_sequence: str | None
     usage: MessagesUsage

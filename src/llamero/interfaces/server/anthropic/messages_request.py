@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Form
@@ -58,6 +58,10 @@ _REFUSED = {
 class CountRequest(Strict):
     """A conversation whose tokens are counted."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"model": "", "messages": [{"role": "user", "content": "Tell me a story."}]}]}
+    )
+
     refused: ClassVar[Mapping[str, str]] = _REFUSED
     model: Annotated[str, Field(max_length=256, description="its name; the first one where it is empty")]
     messages: Annotated[list[MessageParam], Field(min_length=1, max_length=4096)]
@@ -86,6 +90,14 @@ class CountRequest(Strict):
 
 class MessagesRequest(CountRequest):
     """A conversation whose next message is wanted."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"model": "", "max_tokens": 60, "messages": [{"role": "user", "content": "Tell me a story."}]},
+            ]
+        }
+    )
 
     max_tokens: int = Field(ge=1, le=2**31, description="at most so many tokens")
     stop_sequences: Annotated[list[StopText], Field(max_length=16)] | None = None

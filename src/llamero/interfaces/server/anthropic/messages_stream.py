@@ -3,13 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from llamero.interfaces.server.answer import Begun, CallArguments, CallBegun, Ended, Event, Text
 from llamero.interfaces.server.anthropic.errors import messages_error
-from llamero.interfaces.server.anthropic.messages_reply import ending, head, text_block, tool_block, usage_body
+from llamero.interfaces.server.anthropic.messages_reply import (
+    MessageBody,
+    MessagesUsage,
+    StopReason,
+    TextBody,
+    ToolUseBody,
+    ending,
+    head,
+    text_block,
+    tool_block,
+    usage_body,
+)
+from llamero.interfaces.server.fields import Shape
 from llamero.interfaces.server.refusals import Refusal
 from llamero.interfaces.server.responding import data
+
+
+class MessageDelta(Shape):
+    """What is new: of a block its text or its input as JSON text, of the message why it ended."""
+
+    type: Literal["text_delta", "input_json_delta"] | None = None
+    text: str | None = None
+    partial_json: str | None = None
+    stop_reason: StopReason | None = None
+    stop_sequence: str | None = None
+
+
+class MessageEvent(Shape):
+    """One event of the stream, of the name that its type is. index: of the block that begins, grows or stops."""
+
+    type: Literal[
+        "message_start",
+        "ping",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+    ]
+    message: MessageBody | None = None
+    index: int | None = None
+    content_block: TextBody | ToolUseBody | None = None
+    delta: MessageDelta | None = None
+    usage: MessagesUsage | None = None
 
 
 class MessageFrames:

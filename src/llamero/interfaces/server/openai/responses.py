@@ -10,12 +10,20 @@ from fastapi.responses import JSONResponse
 from llamero.interfaces.server.answer import Event
 from llamero.interfaces.server.answering import answer
 from llamero.interfaces.server.library import Library
-from llamero.interfaces.server.openai.responses_reply import Change, Draft, ResponseBody
+from llamero.interfaces.server.openai.errors import ErrorBody
+from llamero.interfaces.server.openai.responses_reply import Change, Draft, ResponseBody, ResponseEvent
 from llamero.interfaces.server.openai.responses_request import ResponsesRequest
+from llamero.interfaces.server.openapi import responses as documented
 from llamero.interfaces.server.owners import owner_of
 from llamero.interfaces.server.refusals import Refusal
 from llamero.interfaces.server.responding import data, streamed, whole
 from llamero.interfaces.server.settings import Settings
+
+_STREAM = """event: response.output_text.delta
+data: {"type":"response.output_text.delta","sequence_number":4,"item_id":"msg_1","output_index":0,"content_index":0,\
+"delta":"Hello","logprobs":[]}
+
+"""
 
 
 class ResponseFrames:
@@ -47,7 +55,11 @@ def response_routes(library: Library, settings: Settings) -> APIRouter:
     """The route, answered by the library's models."""
     router = APIRouter(tags=["OpenAI"])
 
-    @router.post("/v1/responses", response_model=ResponseBody)
+    @router.post(
+        "/v1/responses",
+        response_model=ResponseBody,
+        responses=documented(404, 429, 503, error=ErrorBody, stream=ResponseEvent, example=_STREAM),
+    )
     async def responses(body: ResponsesRequest, request: Request) -> Response:
         """The model's response to its input, as one body or as a stream of named events."""
         draft = Draft(body)

@@ -17,7 +17,7 @@ Change = tuple[str, dict[str, Any]]
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
-class TextContent(Shape):
+class OutputTextPart(Shape):
     """Text of a message."""
 
     type: Literal["output_text"]
@@ -33,7 +33,7 @@ class MessageOutput(Shape):
     type: Literal["message"]
     status: Literal["in_progress", "completed", "incomplete"]
     role: Literal["assistant"]
-    content: list[TextContent]
+    content: list[OutputTextPart]
 
 
 class CallOutput(Shape):
@@ -109,6 +109,42 @@ class ResponseBody(Shape):
     truncation: Literal["auto", "disabled"]
     usage: ResponseUsage | None
     user: str | None
+
+
+class ResponseEvent(Shape):
+    """One event of the stream, of the name that its type is; they are numbered from 0.
+
+    response: when it begins and ends. item: when one is added, and when it is done. part: the text of a message, when
+    it is added and when it is done. delta: more of a text, or of a call's arguments.
+    """
+
+    type: Literal[
+        "response.created",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.output_text.delta",
+        "response.output_text.done",
+        "response.content_part.done",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.output_item.done",
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+    ]
+    sequence_number: int
+    response: ResponseBody | None = None
+    item: MessageOutput | CallOutput | None = None
+    part: OutputTextPart | None = None
+    item_id: str | None = None
+    output_index: int | None = None
+    content_index: int | None = None
+    delta: str | None = None
+    text: str | None = None
+    logprobs: list[TokenLogprob] | None = None
+    name: str | None = None
+    arguments: str | None = None
 
 
 class Draft:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Form
@@ -68,6 +68,10 @@ class ResponseStreamOptions(Strict):
 
 class ResponsesRequest(Strict):
     """What the model is given, whose response is wanted. Nothing is stored: each request brings all of its input."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"input": "Tell me a story.", "max_output_tokens": 60, "temperature": 0}]}
+    )
 
     refused: ClassVar[Mapping[str, str]] = {
         "background": "responses are not stored; stream them",
