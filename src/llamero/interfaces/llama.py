@@ -60,7 +60,8 @@ class Llama:
     """A model, ready to write. Two of them share nothing; one may be used from several threads.
 
     model: see `interfaces/models.py`; None is the embedded model. context: how many tokens it may see at once, prompt
-    and answer together; None is the model's own, at most 8192. device: "cpu", "cuda", or "numpy" (the slow oracle).
+    and answer together; None is the model's own, at most 8192. room: how many tokens the cache holds, of all answers
+    at work and of those before them; None is one context. device: "cpu", "cuda", or "numpy" (the slow oracle).
     threads: None is one per core. deterministic: an answer depends on nothing but its prompt and seed, to the last bit,
     at the price of slower prompts (on "cpu"). cache: how keys and values are kept, "f16", "f32" or "q8_0".
     chat_template: a built-in name such as "llama-3.1" or "plain", or Jinja source; None is the file's own. tokenizer:
@@ -76,6 +77,7 @@ class Llama:
         model: str | Path | None = None,
         *,
         context: int | None = None,
+        room: int | None = None,
         threads: int | None = None,
         device: str = "cpu",
         deterministic: bool = False,
@@ -102,7 +104,7 @@ class Llama:
         finally:
             reader.close()
         self._engine: Engine[Any, Any] | None = Engine(
-            ops, weights, context=self.context, cache=cache, vocab=self.tokenizer.vocab_size
+            ops, weights, context=self.context, room=room, cache=cache, vocab=self.tokenizer.vocab_size
         )
         self._constraints = Constraints(self.tokenizer)
         add_adapters(self._engine.adapters, adapters or {}, self.config, adapter_kind)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx
 import openai
 import pytest
 import uvicorn
@@ -58,3 +65,79 @@ def client(chain: str) -> Iterator[openai.OpenAI]:
     """The official client of the tale's server."""
     with openai.OpenAI(base_url=f"{chain}/v1", api_key="none", max_retries=0) as client:
         yield client
+
+
+class Launched:
+    """`llamero serve` in a process of its own: its address, and all that it says on stderr."""
+
+    def __init__(self, words: tuple[str, ...], folder: Path, env: dict[str, str]) -> None:
+        command = [sys.executable, "-m", "llamero.interfaces.cli.main", "serve", "--threads", "1", *words]
+        if "--port" not in words and "--unix-socket" not in words:
+            command += ["--port", "0"]
+        home = {"XDG_CONFIG_HOME": str(folder / "no-configuration")}
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder, env=os.environ | home | env
+        )
+        self.said: list[str] = []
+        self.address = ""
+        self._answers = threading.Event()
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
+
+    def ready(self) -> Launched:
+        assert self._answers.wait(60), self.text
+        assert self.address, self.text
+        return self
+
+    @property
+    def text(self) -> str:
+        return "".join(self.said)
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.address, timeout=30, **options)
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def end(self, patience: float = 20) -> int:
+        """Wait for its end -> exit code."""
+        code = self.process.wait(patience)
+        self._listener.join(patience)
+        return code
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.signal()
+            try:
+                self.end()
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+        self.process.wait()
+        self._listener.join()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe:
+                pipe.close()
+
+    def _listen(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.said.append(line)
+            if found := re.search(r"answers at (\S+)/v1|\"address\": \"([^\"]+)\"", line):
+                self.address = found[1] or found[2]
+            if self.address and re.search(r"keys: |listening", line):
+                self._answers.set()
+        self._answers.set()
+
+
+@pytest.fixture(scope="module")
+def launch(models: Path) -> Iterator[Callable[..., Launched]]:
+    """Starts `llamero serve` in the folder of models; `ready()` waits until it answers. Ends with the module."""
+    launched: list[Launched] = []
+
+    def launch(*words: str, **env: str) -> Launched:
+        launched.append(Launched(words, models, env))
+        return launched[-1]
+
+    yield launch
+    for one in launched:
+        one.kill()

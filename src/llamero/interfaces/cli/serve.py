@@ -62,6 +62,7 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
         help="a LoRA adapter, asked for as MODEL:NAME; may be repeated",
     )
     group.add_argument("--context", type=int, metavar="N", help="tokens an answer may see (its own, at most 8192)")
+    group.add_argument("--room", type=int, metavar="N", help="tokens of all answers of a model (four contexts)")
     group.add_argument("--threads", type=int, metavar="N", help="CPU threads (one per core)")
     group.add_argument("--device", default="cpu", metavar="cpu|cuda", help="where models run (cpu); cuda needs torch")
     group.add_argument("--deterministic", action="store_true", help="the same bits in any company; slower prompts")

@@ -39,8 +39,9 @@ _SHARE = 0.9  # of all memory, for models
 
 def serve(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Answer until told to stop."""
-    if args.replicas < 1:
-        raise SettingError(f"--replicas must be at least 1, got {args.replicas}")
+    for name, least in (("room", 2), ("replicas", 1), ("parallel", 1), ("queue", 1), ("max_body", 1024)):
+        if (given := getattr(args, name)) is not None and given < least:
+            raise SettingError(f"--{name.replace('_', '-')} must be at least {least}, got {given}")
     configure_logs(args.log_format, args.log_level)
     plan = make_plan(args, environ)
     with _socket(args) as sock:
@@ -58,6 +59,7 @@ def make_plan(args: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
     named = args.model or ([] if args.models else [None])
     opener = Opener(
         context=args.context,
+        room=args.room,
         threads=args.threads,
         device=args.device,
         deterministic=args.deterministic,
@@ -72,7 +74,7 @@ def make_plan(args: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
         housekeeping=Housekeeping(
             memory=args.memory if args.memory is not None else int(_SHARE * memory()), keep_alive=args.keep_alive
         ),
-        limits=Limits(working=args.parallel, waiting=args.queue),
+        limits=Limits(working=args.parallel, waiting=args.queue, shared=args.share_prefixes),
         serving=_serving(args, environ),
     )
     for entry in plan.catalogue.entries().values():
@@ -103,7 +105,6 @@ def _serving(args: argparse.Namespace, environ: Mapping[str, str]) -> Serving:
         keys=keys,
         drain=args.drain_timeout,
         connections=args.max_connections,
-        share_prefixes=args.share_prefixes,
         log_prompts=args.log_prompts,
         certificate=args.ssl_certfile,
         private_key=args.ssl_keyfile,
@@ -174,7 +175,7 @@ def _report(args: argparse.Namespace, plan: Plan, sock: socket.socket, library: 
     note(f"[llamero {llamero.__version__} answers at {place}/v1, its page is {place}/]")
     for name in plan.catalogue.names():
         note(f"[model {name}{', loaded' if name in said['loaded'] else ''}]")
-    note(f"[memory: {counted}; each answer may have a context of {plan.opener.context or 'up to 8192'} tokens]")
+    note(f"[memory: {counted}; an answer may have a context of {plan.opener.context or 'up to 8192'} tokens]")
     note(f"[{_who(args, serving)}]")
     if args.replicas > 1:
         note(f"[{args.replicas} processes share the socket, {plan.opener.threads} threads each]")

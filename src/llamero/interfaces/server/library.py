@@ -63,7 +63,7 @@ class Housekeeping:
     def __post_init__(self) -> None:
         if self.keep_alive is not None and self.keep_alive < 0:
             raise SettingError(f"keep-alive must not be negative, got {self.keep_alive}")
-        if self.memory is not None and self.memory < 1 << 20:
+        if self.memory is not None and self.memory < 1 << 16:
             raise SettingError(f"a memory budget of {self.memory} bytes holds no model; give it as 8G or 500M")
 
 
@@ -214,7 +214,7 @@ class Library:
         budget = self._rules.memory
         if budget is not None and needs > budget:
             there = f"all models together may have {budget / 2**30:.2f}"
-            raise LoadError(f"it needs {needs / 2**30:.2f} GiB of memory with its cache; {there}")
+            raise LoadError(f"it needs {needs / 2**30:.2f} GiB of memory with its cache (--room); {there} (--memory)")
         deadline = monotonic() + self._rules.patience
         async with self._room:
             while budget is not None and needs + sum(other.needs for other in self._shelves.values()) > budget:

@@ -10,15 +10,19 @@ from llamero.formats.open import open_model_file
 from llamero.interfaces.llama import Llama, default_context
 from llamero.interfaces.server.catalogue import Entry
 from llamero.model.cache import cache_bytes
+from llamero.model.config import Config
 from llamero.model.weights import config_of
 from llamero.ops.protocol import CacheKind
+
+_CONTEXTS = 4  # what a cache holds unless told otherwise; memory is touched only as it fills
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opener:
-    """The same settings for all models; see `Llama`. context is the room for all answers of a model together."""
+    """The same settings for all models; see `Llama`. room: tokens, of all answers of a model; None is four contexts."""
 
     context: int | None = None
+    room: int | None = None
     threads: int | None = None
     device: str = "cpu"
     deterministic: bool = False
@@ -27,20 +31,17 @@ class Opener:
 
     def needs(self, entry: Entry) -> int:
         """Bytes of the weights, of adapters, and of the whole cache. Reads only heads; raises what opening would."""
-        reader = open_model_file(entry.path)
-        try:
-            weights = sum(info.nbytes for info in reader.tensors.values())
-            config = config_of(reader)
-        finally:
-            reader.close()
+        config, weights = _head(entry.path)
         adapters = sum(_size(path) for path in entry.adapters.values())
-        return weights + adapters + cache_bytes(config, default_context(self.context, config), self.cache)
+        return weights + adapters + cache_bytes(config, self._room(config), self.cache)
 
     def open(self, entry: Entry, progress: Progress) -> Llama:
         """The model, ready. Raises what `Llama` raises."""
+        config, _ = _head(entry.path)
         return Llama(
             entry.path,
             context=self.context,
+            room=self._room(config),
             threads=self.threads,
             device=self.device,
             deterministic=self.deterministic,
@@ -49,6 +50,19 @@ class Opener:
             adapters=dict(entry.adapters),
             progress=progress,
         )
+
+    def _room(self, config: Config) -> int:
+        context = default_context(self.context, config)
+        return max(context, _CONTEXTS * context if self.room is None else self.room)
+
+
+def _head(path: Path) -> tuple[Config, int]:
+    """A file's blueprint, and the bytes of its weights."""
+    reader = open_model_file(path)
+    try:
+        return config_of(reader), sum(info.nbytes for info in reader.tensors.values())
+    finally:
+        reader.close()
 
 
 def _size(path: Path) -> int:

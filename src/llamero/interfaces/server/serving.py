@@ -46,7 +46,6 @@ class Serving:
     keys: Keys | None = None
     drain: float = 30.0
     connections: int = 512
-    share_prefixes: bool = False
     log_prompts: bool = False
     certificate: Path | None = None
     private_key: Path | None = None
@@ -63,7 +62,7 @@ class Serving:
 def protect(app: App, serving: Serving, metrics: Metrics) -> tuple[App, Drain]:
     """The app behind all that stands before it, outermost first: log, counts, drain, guard, bounds."""
     bounds = Bounds(app, serving.limits)
-    drain = Drain(Guard(bounds, serving.rules, serving.keys, share=serving.share_prefixes))
+    drain = Drain(Guard(bounds, serving.rules, serving.keys), bounds.cut)
     return Logged(Counted(drain, metrics), prompts=serving.log_prompts), drain
 
 
@@ -160,8 +159,11 @@ class Server(uvicorn.Server):
             self._on_start()
 
     async def on_tick(self, counter: int) -> bool:
-        if self._until is not None and (not self._drain.working or monotonic() >= self._until):
-            self.should_exit = True
+        if self._until is not None and not self.should_exit:
+            if self._drain.working and monotonic() >= self._until:
+                self._until = float("inf")
+                self._drain.cut()
+            self.should_exit = not self._drain.working
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

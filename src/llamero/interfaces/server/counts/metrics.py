@@ -190,8 +190,8 @@ def _standing(models: Models) -> list[Family]:
     for name, standing in models.standings().items():
         for state in ("writing", "reading", "waiting"):
             runs.set(name, state, to=getattr(standing, state))
-        pages.set(name, "used", to=standing.pages_used)
-        pages.set(name, "free", to=standing.pages_free)
+        for state in ("used", "kept", "free"):
+            pages.set(name, state, to=getattr(standing, f"pages_{state}"))
         prompts = standing.found_tokens + standing.read_tokens
         hits.set(name, to=standing.found_tokens / prompts if prompts else 0.0)
     counted = models.memory()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, TypeAlias
 
+from llamero.interfaces.server.anthropic.errors import messages_error
 from llamero.interfaces.server.openai.errors import error_body
 from llamero.interfaces.server.refusals import Refusal
 
@@ -17,13 +18,6 @@ App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Header: TypeAlias = tuple[bytes, bytes]
 
 _ANTHROPIC = "/v1/messages"
-_ANTHROPIC_TYPES = {
-    401: "authentication_error",
-    403: "permission_error",
-    413: "request_too_large",
-    503: "overloaded_error",
-    504: "timeout_error",
-}
 
 
 def header(scope: Scope, name: bytes) -> bytes:
@@ -52,7 +46,4 @@ def last_event(refusal: Refusal, path: str) -> bytes:
 
 
 def _body(refusal: Refusal, path: str) -> dict[str, Any]:
-    if path.startswith(_ANTHROPIC):
-        kind = _ANTHROPIC_TYPES.get(refusal.status, "invalid_request_error" if refusal.status < 500 else "api_error")
-        return {"type": "error", "error": {"type": kind, "message": refusal.message}}
-    return error_body(refusal)
+    return messages_error(refusal) if path.startswith(_ANTHROPIC) else error_body(refusal)

@@ -32,6 +32,14 @@ class Bounds:
     def __init__(self, app: App, limits: Limits) -> None:
         self._app, self._limits = app, limits
         self._held = 0  # bytes of all bodies
+        self._working: set[_Sending] = set()
+        self._stopped: Refusal | None = None
+
+    def cut(self) -> None:
+        """End all requests now; those who listen are told that the server is being stopped."""
+        self._stopped = Refusal(503, "the server was stopped before the answer was whole", "server_error", "draining")
+        for sending in self._working:
+            sending.expire()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -79,6 +87,7 @@ class Bounds:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         sending = _Sending(send, self._limits.send_seconds)
+        self._working.add(sending)
         try:
             async with asyncio.timeout(self._limits.seconds) as clock:
                 sending.clock = clock
@@ -88,11 +97,13 @@ class Bounds:
                 raise
             if not sending.stalled:
                 await self._out_of_time(scope, sending)
+        finally:
+            self._working.discard(sending)
 
     async def _out_of_time(self, scope: Scope, sending: _Sending) -> None:
         """Say that time is up, where it can still be said; otherwise the connection is cut, which says so too."""
         text = f"the request took longer than {self._limits.seconds:g} seconds (--request-timeout)"
-        refusal = Refusal(504, text, "server_error", "request_timeout")
+        refusal = self._stopped or Refusal(504, text, "server_error", "request_timeout")
         if not sending.started:
             await turn_away(refusal, scope, sending)
         elif sending.events and not sending.ended:
@@ -131,9 +142,13 @@ class _Sending:
                 await self._send(message)
         except TimeoutError:
             self.stalled = True
-            assert self.clock is not None
-            self.clock.reschedule(asyncio.get_running_loop().time())
+            self.expire()
             await asyncio.Event().wait()  # until the clock ends the request, from wherever in it this was called
+
+    def expire(self) -> None:
+        """Time is up."""
+        if self.clock and not self.clock.expired():
+            self.clock.reschedule(asyncio.get_running_loop().time())
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

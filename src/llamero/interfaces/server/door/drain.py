@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llamero.interfaces.server.door.asgi import App, Receive, Scope, Send, respond, turn_away
 from llamero.interfaces.server.refusals import Refusal
 
@@ -11,9 +13,9 @@ _WATCHED = frozenset({"/health", "/metrics"})  # answered to the end
 class Drain:
     """ASGI middleware that counts the requests at work, and takes no more once `begin` was called."""
 
-    def __init__(self, app: App, retry_after: int = 5) -> None:
-        """retry_after: seconds after which a client is asked to try again; somebody else may have started by then."""
-        self._app, self._later = app, {"Retry-After": str(retry_after)}
+    def __init__(self, app: App, cut: Callable[[], None], retry_after: int = 5) -> None:
+        """cut: ends what is at work. retry_after: seconds after which a client is asked to try again."""
+        self._app, self.cut, self._later = app, cut, {"Retry-After": str(retry_after)}
         self.draining = False
         self.working = 0
 

@@ -66,13 +66,12 @@ class Rules:
 class Guard:
     """ASGI middleware that lets in what the rules allow, and tells the app who asks.
 
-    `state["key"]` is the name of the key; `state["owner"]` too, among whose requests cached beginnings are shared,
-    unless the operator lets all share.
+    `state["owner"]` is the name of the key: the queue is fair between owners, and each has its own cached beginnings.
     """
 
-    def __init__(self, app: App, rules: Rules, keys: Keys | None, *, share: bool = False) -> None:
+    def __init__(self, app: App, rules: Rules, keys: Keys | None) -> None:
         """keys: None where the operator asked for no keys."""
-        self._app, self._rules, self._keys, self._share = app, rules, keys, share
+        self._app, self._rules, self._keys = app, rules, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -129,7 +128,7 @@ class Guard:
     def _no_key(self, scope: Scope) -> Refusal | None:
         """None when the request has a key, or needs none; the key's name is noted as the owner."""
         state = scope.setdefault("state", {})
-        state["key"] = state["owner"] = ""
+        state["owner"] = ""
         if self._keys is None:
             return None
         if scope["path"] in self._rules.open or self._rules.is_page(scope["method"], scope["path"]):
@@ -148,7 +147,7 @@ class Guard:
             said = "the key is not known here" if given else "this server asks for a key"
             message = f"{said}: send one as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'"
             return Refusal(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
-        state["key"], state["owner"] = owner, "" if self._share else owner
+        state["owner"] = owner
         return None
 
 

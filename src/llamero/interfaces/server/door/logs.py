@@ -68,7 +68,7 @@ class Logged:
             "status": line.status,
             "seconds": round(perf_counter() - line.started, 4),
             "bytes": line.sent,
-            "key": state.get("key", ""),
+            "key": state.get("owner", ""),
             "route": route_of(scope),
         }
         said |= {name: state[name] for name in ("model", "prompt_tokens", "completion_tokens") if name in state}
