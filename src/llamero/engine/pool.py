@@ -54,6 +54,17 @@ class Pool:
             self._working[sequence] = None
         return sequence.held - before
 
+    def found(self, sequence: Sequence) -> int:
+        """How many tokens a sequence that has nothing yet would take over, or copy. Nothing changes."""
+        if sequence.space not in self._tree:
+            return 0
+        size, ids = self.cache.page, sequence.ids
+        node, held = self._node(sequence), 0
+        while held + size < len(ids) and (child := node.children.get(tuple(ids[held : held + size]))):
+            node, held = child, held + size
+        _, common = self._tree.nearest(node, ids[held : min(held + size, len(ids) - 1)])
+        return held + (common if held + common >= _WORTHWHILE else 0)
+
     def borrow(self, sequence: Sequence) -> int:
         """Copy the page that shares most of the sequence's next tokens, if there is room -> tokens gained."""
         if sequence.space is None:

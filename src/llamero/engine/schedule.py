@@ -132,16 +132,26 @@ class Scheduler:
     def submit(self, run: Run, listener: Listener) -> None:
         """Let a run wait for its turn. Raises QueueFull when too many wait."""
         task = _Task(run, listener, len(run.sequence.ids))
-        if self.limits.shared:
-            run.sequence.space = ("", run.sequence.adapter)
+        self._place(run)
         with self._door:
             if self._waiting >= self.limits.waiting:
                 raise QueueFull(f"{self._waiting} requests wait already, the most that may; try again later")
             self._arrived.append(task)
 
+    def found(self, run: Run) -> int:
+        """How many of a run's tokens are in the cache, and would not be read if it were submitted now."""
+        self._place(run)
+        with self.engine.lock:
+            return self.engine.pool.found(run.sequence)
+
     def cancel(self, run: Run) -> None:
         """End a run before the next step, with `ended(None)`; its finish_reason stays as it is."""
         self._cancelled.append(run)
+
+    def _place(self, run: Run) -> None:
+        """Among whom a run finds what was read."""
+        if self.limits.shared:
+            run.sequence.space = ("", run.sequence.adapter)
 
     def standing(self) -> Standing:
         """How things stand."""

@@ -34,6 +34,9 @@ class Tree:
     def __len__(self) -> int:
         return len(self._aged)
 
+    def __contains__(self, space: Hashable) -> bool:
+        return space in self._roots
+
     def root(self, space: Hashable) -> Node:
         """Where the sequences of a space begin."""
         return self._roots.setdefault(space, Node())

@@ -22,13 +22,15 @@ class Prompt:
     """What the model reads.
 
     keep: how many of its first tokens stay when the context overflows. fresh: the answer begins a text of its own,
-    so a space that the tokenizer puts before every text is not part of it. dropped: tokens already left out.
+    so a space that the tokenizer puts before every text is not part of it. dropped: tokens already left out, with
+    which messages.
     """
 
     ids: list[int]
     keep: int = 0
     fresh: bool = True
     dropped: int = 0
+    without: range = range(0)
 
 
 def text_prompt(
@@ -74,14 +76,18 @@ def chat_prompt(
 
     whole = ids = encode(messages)
     head, turns = _split(messages)
+    without = range(0)
     if room is not None and len(whole) > room and len(turns) > 1:
-        later = [[*head, *turns[start:]] for start in _starts(turns)]
-        ids = encode(later[bisect_left(later[:-1], True, key=lambda kept: len(encode(kept)) <= room)])
+        starts = _starts(turns)
+        later = [[*head, *turns[start:]] for start in starts]
+        place = bisect_left(later[:-1], True, key=lambda kept: len(encode(kept)) <= room)
+        ids, without = encode(later[place]), range(len(head), len(head) + starts[place])
     return Prompt(
         ids,
         keep=_head_tokens(template, tokenizer, head, ids),
         fresh=template.name != "plain",
         dropped=max(0, len(whole) - len(ids)),
+        without=without,
     )
 
 

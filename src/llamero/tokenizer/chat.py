@@ -51,7 +51,8 @@ class ChatTokenizer(Protocol):
 class ChatTemplate:
     """One chat format.
 
-    Attributes: `name`, a built-in format's name or "custom"; `source`, the Jinja template.
+    Attributes: `name`, a built-in format's name or "custom"; `source`, the Jinja template; `takes_parts`, whether it
+    reads content as a list of parts, not as one text.
     """
 
     def __init__(self, source: str, *, bos: str = "", eos: str = "", name: str = "custom") -> None:
@@ -67,7 +68,7 @@ class ChatTemplate:
         self._eos = eos
         self._compiled: Compiled = Compiled(source, name=f"the chat template {name!r}")
         # A template that goes through `content` and never asks whether it is text takes only a list of parts.
-        self._parts = "content" in self._compiled.loops_over and "string" not in self._compiled.tests
+        self.takes_parts = "content" in self._compiled.loops_over and "string" not in self._compiled.tests
 
     @classmethod
     def builtin(cls, name: str) -> ChatTemplate:
@@ -140,17 +141,36 @@ class ChatTemplate:
         a text after a BOS begins anew (SentencePiece puts its space before it); after other special tokens it goes on.
         Errors: those of `render`, and TokenizerError for a text that cannot be encoded.
         """
+        given: dict[str, Any] = {"tools": tools, "add_generation_prompt": add_generation_prompt, **variables}
+        return [token for _, ids in self.pieces(tokenizer, messages, **given) for token in ids]
+
+    def pieces(
+        self,
+        tokenizer: ChatTokenizer,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        **variables: Any,
+    ) -> list[tuple[Segment, list[int]]]:
+        """What `encode` gives, segment by segment. A BOS that the template does not write has a segment too."""
         special, bos = tokenizer.special_tokens, tokenizer.bos_id
         shield, text = self._shielded(messages, special, tools, add_generation_prompt, variables)
-        ids: list[int] = []
+        pieces: list[tuple[Segment, list[int]]] = []
+        last = bos
         for segment in shield.split(text):
             if segment.literal:
-                start = not ids or ids[-1] == bos
-                ids += tokenizer.encode(segment.text, bos=False, special=False, start=start)
+                ids = tokenizer.encode(segment.text, bos=False, special=False, start=last == bos)
             else:
-                ids.append(special[segment.text])
-        written = next((place for place, number in enumerate(ids) if number != bos), len(ids))
-        return [bos, *ids[written:]] if bos is not None and (written or tokenizer.add_bos) else ids
+                ids = [special[segment.text]]
+            last = ids[-1] if ids else last
+            pieces.append((segment, ids))
+        if bos is None:
+            return pieces
+        written = next((place for place, (_, ids) in enumerate(pieces) if ids != [bos]), len(pieces))
+        name = next((name for name, token in special.items() if token == bos), "")
+        first = [(Segment(name, False), [bos])] if written or tokenizer.add_bos else []
+        return first + pieces[written:]
 
     def _shielded(
         self,
@@ -191,7 +211,7 @@ class ChatTemplate:
             raise TemplateError(f"{taken[0]} cannot be given as a variable of a chat template")
         given = {name: plain(value, name) for name, value in variables.items()}
         return given | {
-            "messages": checked_messages(messages, parts=self._parts),
+            "messages": checked_messages(messages, parts=self.takes_parts),
             "tools": checked_tools(tools),
         }
 

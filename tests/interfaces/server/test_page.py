@@ -23,7 +23,7 @@ ADDRESS = re.compile(r"""(?:src|href)=["']([^"'#]+)["']""")
 
 @pytest.fixture
 def client(chain: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=chain) as client:
+    with httpx.Client(base_url=chain, headers={"Connection": "close"}) as client:
         yield client
 
 

@@ -134,7 +134,15 @@ async def _plans(served: Served, asks: Sequence[Ask]) -> list[_Planned]:
 
 
 def _plan(served: Served, ask: Ask, prompt: Prompt, constraint: Constraint | None) -> _Planned:
-    request = Request(
+    request, engine = request_of(served, ask, prompt, constraint), served.llama.engine
+    return _Planned(
+        ask, prompt, [engine.plan(replace(request, sampling=_seeded(ask.sampling, i))) for i in range(ask.n)]
+    )
+
+
+def request_of(served: Served, ask: Ask, prompt: Prompt, constraint: Constraint | None = None) -> Request:
+    """What the engine is asked for."""
+    return Request(
         prompt=tuple(prompt.ids),
         sampling=ask.sampling,
         max_tokens=ask.max_tokens,
@@ -145,10 +153,6 @@ def _plan(served: Served, ask: Ask, prompt: Prompt, constraint: Constraint | Non
         constraint=constraint,
         owner=ask.owner,
         adapter=served.adapter,
-    )
-    engine = served.llama.engine
-    return _Planned(
-        ask, prompt, [engine.plan(replace(request, sampling=_seeded(ask.sampling, i))) for i in range(ask.n)]
     )
 
 

@@ -18,6 +18,7 @@ from llamero.interfaces.server.anthropic.messages import message_routes
 from llamero.interfaces.server.anthropic.messages_stream import MessageEvent
 from llamero.interfaces.server.counts.route import Collect, metrics_routes
 from llamero.interfaces.server.health import health_routes
+from llamero.interfaces.server.inspector import inspector_routes
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.mistakes import mistake
 from llamero.interfaces.server.openai.chat import chat_routes
@@ -74,6 +75,7 @@ def make_app(library: Library, settings: Settings | None = None, families: Colle
     app.include_router(model_routes(library))
     app.include_router(moderation_routes(library))
     app.include_router(token_routes(library))
+    app.include_router(inspector_routes(library))
     app.include_router(health_routes())
     if families:
         app.include_router(metrics_routes(families))
