@@ -82,6 +82,10 @@ def test_min_p_agrees_with_its_twin(logits: list[float], share: float) -> None:
     assert set(sampling.min_p(np.array(logits, np.float32), share).tolist()) == slow_min_p(logits, share)
 
 
+def test_min_p_of_almost_nothing_keeps_all() -> None:
+    assert sampling.min_p(np.array([0, -50, 3], np.float32), 1e-300).tolist() == [0, 1, 2]
+
+
 @given(quarters, shares)
 def test_typical_p_agrees_with_its_twin(logits: list[float], p: float) -> None:
     kept = sampling.typical_p(np.array(logits, np.float32), p).tolist()

@@ -13,6 +13,7 @@ numbers unless that many are likely. This file knows ids and logits; neither tex
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
@@ -231,7 +232,7 @@ def top_p(logits: Logits, p: float) -> Kept:
 
 def min_p(logits: Logits, share: float) -> Kept:
     """The tokens at least `share` times as likely as the most likely one."""
-    return np.flatnonzero(logits >= logits.max() + np.log(np.float32(share)))
+    return np.flatnonzero(logits >= logits.max() + np.float32(math.log(share)))
 
 
 def typical_p(logits: Logits, p: float) -> Kept:

@@ -31,6 +31,7 @@ Serve = Callable[[FastAPI], str]
 def serving(app: FastAPI) -> Iterator[str]:
     """The address of a server that answers with this application."""
     with socket.create_server(("127.0.0.1", 0)) as door:
+        door.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [door]})
         thread.start()

@@ -17,6 +17,8 @@ from llamero.interfaces.server.calling import shown
 from llamero.interfaces.server.fields import Shape
 from llamero.interfaces.server.library import Library, Served
 from llamero.interfaces.server.openai.chat_request import ChatRequest
+from llamero.interfaces.server.openai.errors import ErrorBody
+from llamero.interfaces.server.openapi import responses
 from llamero.interfaces.server.owners import owner_of
 from llamero.tokenizer.origins import Origin, Span, origins
 from llamero.tokenizer.places import places
@@ -78,7 +80,7 @@ def inspector_routes(library: Library) -> APIRouter:
     """The route, answered by the library's models."""
     router = APIRouter(tags=["tokens"])
 
-    @router.post("/v1/inspect", response_model=Inspection)
+    @router.post("/v1/inspect", response_model=Inspection, responses=responses(404, 503, error=ErrorBody))
     async def inspect(body: ChatRequest, request: Request) -> JSONResponse:
         """What a chat request's prompt is made of: text, ids, where each span came from, what is cached or dropped."""
         ask = body.ask(owner_of(request))
