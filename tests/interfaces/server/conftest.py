@@ -57,8 +57,8 @@ def chain(serve: Serve, models: Path) -> str:
 
 @pytest.fixture(scope="module")
 def stories(serve: Serve) -> str:
-    """The address of a server of the embedded model."""
-    return serve(make_app(Library.of(Llama(threads=1), "stories")))
+    """The address of a server of the embedded model, whose answers depend on nothing but the prompt and the seed."""
+    return serve(make_app(Library.of(Llama(threads=1, deterministic=True), "stories")))
 
 
 @pytest.fixture(scope="module")
