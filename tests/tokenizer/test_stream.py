@@ -13,7 +13,7 @@ def tokenizers(bpe, make_spm):
     return [bpe, make_spm(pieces), make_spm(pieces, remove_extra_whitespaces=True)]
 
 
-def streamed(tokenizer, ids: list[int], **options: bool) -> str:
+def streamed(tokenizer, ids: list[int], **options) -> str:
     stream = tokenizer.stream(**options)
     return "".join([*map(stream.push, ids), stream.flush()])
 
@@ -64,3 +64,10 @@ def test_a_stream_that_continues_a_text_keeps_its_space(make_spm):
     token = tokenizer.vocab_size - 1
     assert streamed(tokenizer, [token, token]) == "a a"
     assert streamed(tokenizer, [token, token], start=False) == " a a"
+
+
+def test_control_tokens_that_are_shown_by_name(bpe):
+    name, token = next((name, token) for name, token in bpe.special_tokens.items() if token in bpe.control_ids)
+    others = [other for other in bpe.control_ids if other != token]
+    ids = [*bpe.encode("a", bos=False), token, *others]
+    assert streamed(bpe, ids, show=(name, "<|none of ours|>")) == "a" + name

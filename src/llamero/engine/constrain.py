@@ -159,6 +159,13 @@ class GrammarMatcher:
         return ConstraintError(f"the answer cannot go on in its form ({self._kind}): {why}")
 
 
+def json_within(schema: Mapping[str, Any] | bool) -> str:
+    """An enforceable schema as it stands after %json in a Lark grammar, kept to as strictly as a form of its own."""
+    if isinstance(schema, bool):
+        schema = {} if schema else {"enum": []}
+    return json.dumps({**schema, "x-guidance": _JSON})
+
+
 def explained(form: Form, error: str) -> str:
     """What llguidance says of a broken form, with the place first."""
     if form.kind == "json_schema":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from types import MappingProxyType
 from typing import Any
 
@@ -103,9 +103,13 @@ class Tokenizer:
         speller = self._speller(special, start)
         return b"".join(map(speller.spell, ids)).decode("utf-8", "replace")
 
-    def stream(self, *, special: bool = False, start: bool = True) -> StreamDecoder:
-        """The same as `decode`, id by id; `start=False` where the ids continue a text that is already there."""
-        return StreamDecoder(self._speller(special, start))
+    def stream(self, *, special: bool = False, start: bool = True, show: Iterable[str] = ()) -> StreamDecoder:
+        """The same as `decode`, id by id; `start=False` where the ids continue a text that is already there.
+
+        `show`: control tokens that are shown by name in any case; names of none are passed over.
+        """
+        shown = {self.special_tokens[name] for name in show if name in self.special_tokens}
+        return StreamDecoder(self._speller(special, start, shown))
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token: a space where SentencePiece writes U+2581, the one byte of a byte token."""
@@ -139,12 +143,17 @@ class Tokenizer:
         """The ordinary tokens as tiktoken's rank file. Raises TokenizerError where ranks would give other ids."""
         return write_ranks(self.rules, self._encoder, self._types)
 
-    def _speller(self, special: bool, start: bool) -> Speller:
+    def _speller(self, special: bool, start: bool, shown: Set[int] = frozenset()) -> Speller:
         spm = self.kind == "spm"
         strip_all = spm and self.rules.remove_extra_whitespaces
         strip = start and (strip_all or (spm and self.rules.add_space_prefix))
         return Speller(
-            self._encoder.piece, self.control_ids, self._bytes_only, special=special, strip=strip, strip_all=strip_all
+            self._encoder.piece,
+            self.control_ids - shown,
+            self._bytes_only,
+            special=special,
+            strip=strip,
+            strip_all=strip_all,
         )
 
     def _of_type(self, *types: TokenType) -> frozenset[int]:

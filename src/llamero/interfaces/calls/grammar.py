@@ -1,0 +1,92 @@
+"""Grammars that make an answer one or more calls, of functions that there are and with arguments as they are declared.
+
+A call is written exactly as a model's template shows it, so that nothing new comes between the model and its habits.
+Python's calls take JSON's values, but for True, False and None where a parameter is nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from llamero.engine.constrain import json_within
+from llamero.engine.form import Form
+from llamero.engine.schema import enforceable
+from llamero.errors import SettingError
+from llamero.interfaces.calls.syntax import Syntax
+
+_PLAIN = {"boolean": '("True" | "False")', "null": '"None"'}
+
+
+class Function(Protocol):
+    """A function that may be called. strict: a schema of its parameters that cannot be enforced is an error."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+    @property
+    def strict(self) -> bool: ...
+
+
+def call_form(syntax: Syntax, functions: Sequence[Function], *, several: bool) -> Form:
+    """The form of an answer that calls some of the functions. several: it may be more than one call.
+
+    Raises SettingError for a strict function whose schema cannot be enforced, by its name and the place.
+    """
+    if not functions:
+        raise SettingError("a call is required, and there are no functions")
+    rules = [rule for index, function in enumerate(functions) for rule in _rules(syntax, index, function)]
+    call = " | ".join(f"call_{index}" for index in range(len(functions)))
+    between = {"json": '"; "', "python": '", "', "tag": '"\\n"'}[syntax]
+    calls = f"call ({between} call)*" if several else "call"
+    start = f'"[" {calls} "]"' if syntax == "python" else calls
+    return Form(kind="grammar", source="\n".join([f"start: {start}", f"call: {call}", *rules, ""]))
+
+
+def _rules(syntax: Syntax, index: int, function: Function) -> list[str]:
+    schema = _parameters(function)
+    if syntax == "python":
+        return _python(index, function.name, schema)
+    opening, closing = {
+        "json": (f'{{"name": {json.dumps(function.name)}, "parameters": ', "}"),
+        "tag": (f"<function={function.name}>", "</function>"),
+    }[syntax]
+    return [f"call_{index}: {_literal(opening)} %json {json_within(schema)} {_literal(closing)}"]
+
+
+def _parameters(function: Function) -> dict[str, Any]:
+    """The schema of the arguments, an object, in words that are enforced."""
+    try:
+        schema = enforceable(function.parameters)
+    except SettingError as error:
+        if function.strict:
+            raise SettingError(f"function {function.name!r}: {error}") from None
+        schema = {}
+    return {"type": "object"} | schema
+
+
+def _python(index: int, name: str, schema: Mapping[str, Any]) -> list[str]:
+    """f(a=1, b=2): parameters in the order of the schema, those not required each left out or not."""
+    properties, required = schema.get("properties", {}), schema.get("required", [])
+    shared = {word: schema[word] for word in ("$defs", "definitions") if word in schema}
+    rules = [f'call_{index}: {_literal(name + "(")} first_{index}_0 ")"']
+    for at, (key, value) in enumerate(properties.items()):
+        one, rest = f"{_literal(key + '=')} {_value(value, shared)}", f"rest_{index}_{at + 1}"
+        skipped = key not in required
+        rules.append(f"first_{index}_{at}: {one} {rest}" + f" | first_{index}_{at + 1}" * skipped)
+        rules.append(f'rest_{index}_{at}: ", " {one} {rest}' + f" | {rest}" * skipped)
+    end = len(properties)
+    return [*rules, f'first_{index}_{end}: ""', f'rest_{index}_{end}: ""']
+
+
+def _value(schema: Any, shared: Mapping[str, Any]) -> str:
+    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    if isinstance(kind, str) and kind in _PLAIN and not schema.keys() & {"enum", "const"}:
+        return _PLAIN[kind]
+    return f"%json {json_within(schema if isinstance(schema, bool) else {**shared, **schema})}"
+
+
+def _literal(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,131 @@
+"""Answers that must be calls are calls, of functions that there are, with arguments of their schemas."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any, get_args
+
+import jsonschema
+import numpy as np
+import pytest
+
+from llamero.engine.constrain import Constraints
+from llamero.engine.request import Request, Run
+from llamero.engine.sampling import Sampling
+from llamero.errors import SettingError
+from llamero.interfaces.calls.events import CallArguments, CallBegun, CallEnded
+from llamero.interfaces.calls.grammar import call_form
+from llamero.interfaces.calls.parser import CallParser
+from llamero.interfaces.calls.syntax import Syntax, syntax_of
+from llamero.tokenizer.chat import ChatTemplate
+from llamero.tokenizer.load import load_tokenizer
+
+TOKENIZER = load_tokenizer(str(files("llamero") / "embedded" / "llama-stories.gguf"))
+CONSTRAINTS = Constraints(TOKENIZER)
+
+
+@dataclass(frozen=True)
+class Function:
+    name: str
+    parameters: dict[str, Any] = field(default_factory=dict)
+    strict: bool = False
+
+
+WEATHER = Function(
+    "get_weather",
+    {
+        "type": "object",
+        "properties": {
+            "city": {"enum": ["Lima", "Cusco", 'a "b"\nc', "日本"]},
+            "days": {"type": "integer", "minimum": 1, "maximum": 14},
+            "metric": {"type": "boolean"},
+            "where": {"$ref": "#/$defs/place"},
+        },
+        "required": ["city", "where"],
+        "additionalProperties": False,
+        "$defs": {"place": {"type": ["array", "null"], "items": {"type": "number"}, "maxItems": 2}},
+    },
+    strict=True,
+)
+NOW = Function("now", {"type": "object", "properties": {}, "additionalProperties": False})
+LOOSE = Function("loose", {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}})
+FUNCTIONS = {function.name: function for function in (WEATHER, NOW, LOOSE)}
+SYNTAXES = get_args(Syntax)
+
+
+def written(functions: list[Function], syntax: Syntax, several: bool, seed: int) -> list[tuple[str, Any]]:
+    """The calls of a model of random logits."""
+    rng = np.random.default_rng(seed)
+    request = Request(
+        prompt=(1,),
+        max_tokens=300,
+        sampling=Sampling(temperature=1, top_p=1, seed=seed),
+        stop_ids=TOKENIZER.stop_ids,
+        constraint=CONSTRAINTS.of(call_form(syntax, functions, several=several)),
+    )
+    run = Run(request, vocab=TOKENIZER.vocab_size, context=1 << 20)
+    while run.finish_reason is None:
+        run.accept(rng.standard_normal(TOKENIZER.vocab_size).astype(np.float32))
+    parser = CallParser({name: tuple(f.parameters.get("properties", {})) for name, f in FUNCTIONS.items()})
+    events = parser.push(TOKENIZER.decode(run.answer, start=False)) + parser.flush()
+    names = [event.name for event in events if isinstance(event, CallBegun)]
+    texts = [""] * len(names)
+    for event in events:
+        assert isinstance(event, CallBegun | CallArguments | CallEnded)
+        if isinstance(event, CallArguments):
+            texts[event.call] += event.text
+    return list(zip(names, map(json.loads, texts), strict=True))
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_required_calls_are_calls(syntax: Syntax) -> None:
+    counts = set()
+    for seed in range(12):
+        calls = written([WEATHER, NOW], syntax, True, seed)
+        counts.add(len(calls))
+        for name, arguments in calls:
+            jsonschema.validate(arguments, FUNCTIONS[name].parameters)
+    assert min(counts) == 1 < max(counts)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_one_call_of_the_function_that_was_named(syntax: Syntax) -> None:
+    for seed in range(8):
+        [(name, arguments)] = written([WEATHER], syntax, False, seed)
+        assert name == "get_weather"
+        jsonschema.validate(arguments, WEATHER.parameters)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_a_schema_that_cannot_be_enforced(syntax: Syntax) -> None:
+    [(name, arguments)] = written([LOOSE], syntax, False, 0)
+    assert (name, type(arguments)) == ("loose", dict)
+    with pytest.raises(SettingError, match=r"function 'loose': .*#/properties/a: 'uniqueItems' cannot be enforced"):
+        call_form(syntax, [Function("loose", LOOSE.parameters, strict=True)], several=True)
+
+
+def test_no_functions() -> None:
+    with pytest.raises(SettingError, match="no functions"):
+        call_form("json", [], several=True)
+
+
+SHOWN = "{% for tool in tools %}{{ tool.function.name }}{% endfor %} "
+
+
+@pytest.mark.parametrize(
+    ("template", "tokens", "syntax"),
+    [
+        (ChatTemplate.builtin("llama-3.1"), ("<|python_tag|>",), "json"),
+        (ChatTemplate.builtin("llama-3.2"), (), "json"),
+        (ChatTemplate(SHOWN + "use [func_name1(params_name1=params_value1), func_name2(params)]"), (), "python"),
+        (ChatTemplate(SHOWN + "<function=example_function_name>{}</function>"), (), "tag"),
+        (ChatTemplate(SHOWN), ("<|python_start|>", "<|python_end|>"), "python"),
+        (ChatTemplate(SHOWN + '{"name": f, "parameters": p}'), ("<|python_start|>",), "json"),
+        (ChatTemplate("{{ messages }}"), ("<|python_start|>",), None),
+        *((ChatTemplate.builtin(name), (), None) for name in ("llama-2", "llama-3", "plain")),
+    ],
+)
+def test_syntaxes_of_templates(template: ChatTemplate, tokens: tuple[str, ...], syntax: str | None) -> None:
+    assert syntax_of(template, tokens) == syntax
