@@ -143,6 +143,25 @@ nb::tuple multiply_all(Machine& machine, const Array& x, nb::args weights) {
     return multiply(machine, x, matrices.data(), matrices.size());
 }
 
+// changes: (number of a product, rows, a, b) each.
+void add_low_rank(Machine& machine, const Array& x, const nb::sequence& products, const nb::sequence& changes) {
+    std::vector<Machine::Change> all;
+    int64_t work = 0;
+    for (nb::handle item : changes) {
+        const nb::tuple change = nb::cast<nb::tuple>(item);
+        if (change.size() != 4) throw std::invalid_argument("a change is (number of a product, rows, a, b)");
+        all.push_back({&nb::cast<Array&>(products[nb::cast<size_t>(change[0])]),
+                       nb::cast<std::vector<int64_t>>(change[1]), &nb::cast<const Weight&>(change[2]).matrix(),
+                       &nb::cast<const Weight&>(change[3]).matrix()});
+        const Machine::Change& last = all.back();
+        work += static_cast<int64_t>(last.rows.size()) * last.a->rows * (last.a->k + last.b->k);
+    }
+    inside(machine, work > 4 * LONG_FLOATS, [&] {
+        machine.add_low_rank(x, all);
+        return 0;
+    });
+}
+
 Array attend(Machine& machine, const Array& q, const Array& k, const Array& v, const Step& step, int64_t layer) {
     int64_t work = 0;
     for (const Span& span : step.spans()) work += span.length * (span.start + span.length);
@@ -259,6 +278,7 @@ void bind_machine(nb::module_& m) {
                  return multiply(machine, x, weights, 3);
              })
         .def("matmul", &multiply_all, "x"_a, "weights"_a)
+        .def("add_low_rank", &add_low_rank, "x"_a, "products"_a, "changes"_a)
         .def(
             "rope",
             [](Machine& machine, const Array& x, const Step& step) {

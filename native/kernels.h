@@ -68,6 +68,23 @@ static inline int64_t kept_bytes(CacheKind kind, int64_t head_dim) {
     return kind == CacheKind::F32 ? 4 * head_dim : kind == CacheKind::F16 ? 2 * head_dim : head_dim / 32 * 34;
 }
 
+// Some rows of a low-rank change: y += (x a^T) b, with a (rank, columns of x) and b (rank, columns of y).
+struct LowRankPart {
+    Type type;           // of a and b: F32, F16 or BF16
+    const int64_t* row;  // which rows of x and y
+    int64_t rows;        // how many
+    int64_t k;           // columns of x (narrow), of y (widen); they are also the rows' distance
+    int64_t rank;
+    int64_t begin, end;  // of the ranks (narrow), of the columns (widen)
+};
+
+struct LowRank {
+    // low[i * rank + r] = the product of row row[i] of x and row r of a.
+    void (*narrow)(const LowRankPart& part, const float* x, const uint8_t* a, float* low);
+    // Row row[i] of y += the sum over r of low[i * rank + r] times row r of b.
+    void (*widen)(const LowRankPart& part, const float* low, const uint8_t* b, float* y);
+};
+
 // The type of values that training works on. Sums, norms, softmax and what leads to them are floats in any case.
 enum class Value : int32_t { F32, BF16 };
 
@@ -124,6 +141,7 @@ struct Kernels {
     Attention attention;
     Limits limits;
     Training training;
+    LowRank low_rank;
 };
 
 // The levels that this processor and operating system can run, weakest first; ends with a null pointer.
@@ -141,6 +159,7 @@ Rowwise rowwise();      // rowwise.cpp
 Attention attention();  // attention.cpp
 Limits limits();        // limits.cpp
 Training training();    // training.cpp
+LowRank low_rank();     // low_rank.cpp
 }  // namespace LLAMERO_LEVEL
 }  // namespace llamero
 #endif

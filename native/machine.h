@@ -51,12 +51,26 @@ public:
 
     // With the door locked.
     std::vector<Array> matmul(const Array& x, const Matrix* const* weights, size_t count);
+    // y[rows] += x[rows] a^T b, in place; a (rank, columns of x), b (rank, columns of y). No two changes touch one row of
+    // one y. The rest is filled in here.
+    struct Change {
+        Array* y;
+        std::vector<int64_t> rows;
+        const Matrix *a, *b;
+        const float* x = nullptr;
+        float* low = nullptr;
+    };
+    void add_low_rank(const Array& x, std::vector<Change>& changes);
     Array attention(const Array& q, const Array& k, const Array& v, const Step& step, int64_t layer);
 
 private:
     struct Chunk {
         int weight;
         int64_t begin, end;
+    };
+    struct Piece {
+        size_t change;
+        int64_t row, rows, begin, end;
     };
     struct Block {
         const Span* span;
@@ -78,6 +92,7 @@ private:
     int64_t at_once(int64_t n) const { return deterministic_ ? std::min<int64_t>(n, 1) : n; }  // rows of activations
     void multiply(const Matrix& w, const void* form, int64_t n, float* y, int64_t begin, int64_t end,
                   void* scratch) const;
+    void cut(const std::vector<Change>& changes, bool widening);
     bool splits(const Step& step, const Span& span, int64_t group) const;
     int64_t block_tokens(const Step& step, int64_t kv_heads, int64_t group) const;
     void remember(const Array& k, const Array& v, const Step& step, int64_t layer);
@@ -95,6 +110,8 @@ private:
     Scratch partial_;
     std::vector<Chunk> chunks_;
     std::vector<Block> blocks_;
+    Scratch narrow_;
+    std::vector<Piece> pieces_;
     bool deterministic_ = false;
 };
 

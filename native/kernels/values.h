@@ -1,4 +1,4 @@
-// Rows of floats or bfloats, read and written as vectors of floats.
+// Rows of floats, bfloats or halves, read and written as vectors of floats.
 #pragma once
 #include "rowvec.h"
 
@@ -10,8 +10,13 @@ struct BFloat {
     uint16_t bits;
 };
 
+struct Half {
+    uint16_t bits;
+};
+
 inline vf get(const float* p) { return load(p); }
 inline vf get(const BFloat* p) { return (vf)(__builtin_convertvector(load_as<vh>(&p->bits), vu) << 16); }
+inline vf get(const Half* p) { return from_half(&p->bits); }
 
 inline void put(float* p, vf v) { store(p, v); }
 // To nearest even; NaN stays NaN.

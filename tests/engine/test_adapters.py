@@ -28,7 +28,7 @@ def random_adapter(weights: Weights[Any], seed: int, rank: int = 3) -> Adapter[M
     rng = np.random.default_rng(seed)
     changes = {}
     for name, (out, inputs) in ((n, s) for n, s in weights.config.shapes().items() if len(s) == 2 and n != "embedding"):
-        a, b = rng.standard_normal((rank, inputs)), rng.standard_normal((out, rank))
+        a, b = rng.standard_normal((rank, inputs)), rng.standard_normal((rank, out))
         changes[name] = LowRank(a.astype(np.float32), (0.15 * b).astype(np.float32))
     return Adapter(Path(f"random-{seed}"), changes)
 
@@ -40,9 +40,9 @@ def merged(weights: Weights[Any], adapter: Adapter[Matrix]) -> Weights[Any]:
         if name != "output":
             _, index, part = name.split(".")
             layer = layers[int(index)]
-            layers[int(index)] = replace(layer, **{part: getattr(layer, part) + change.b @ change.a})
+            layers[int(index)] = replace(layer, **{part: getattr(layer, part) + change.b.T @ change.a})
     output = adapter.changes["output"]
-    return replace(weights, layers=tuple(layers), output=weights.output + output.b @ output.a)
+    return replace(weights, layers=tuple(layers), output=weights.output + output.b.T @ output.a)
 
 
 class Heard:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import gguf
 import numpy as np
@@ -42,23 +43,25 @@ pytestmark = [  # peft and transformers of different years warn of each other
 CONFIG = Config(dim=64, layers=2, heads=4, kv_heads=2, head_dim=16, ffn_dim=96, vocab=199, context=512)
 OPS: dict[str, Callable[[], Ops[Any, Any]]] = {"numpy": NumpyOps, "native": NativeOps, "torch": TorchOps}
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+Base: TypeAlias = tuple[Path, transformers.LlamaForCausalLM]
 IDS = [1, 50, 120, 7, 7, 198, 33]
 
 
-def base_model(folder: Path, config: Config = CONFIG) -> transformers.LlamaForCausalLM:
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """A random model, saved by transformers itself."""
+    folder = tmp_path_factory.mktemp("base")
     torch.manual_seed(0)
-    values = {k: v for k, v in config_to_hf(config).items() if k not in ("architectures", "model_type")}
+    values = {k: v for k, v in config_to_hf(CONFIG).items() if k not in ("architectures", "model_type")}
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**values, initializer_range=0.2)).eval()
     model.save_pretrained(folder)
-    return model
+    return folder, model
 
 
-def trained(folder: Path, base: Path, seed: int, **settings: Any) -> NDArray[np.float32]:
+def trained(folder: Path, base: Base, seed: int, **settings: Any) -> NDArray[np.float32]:
     """An adapter as PEFT saves it, with random values -> the logits of PEFT's own model."""
-    model = transformers.LlamaForCausalLM.from_pretrained(base).eval()
-    adapted = peft.get_peft_model(
-        model, peft.LoraConfig(**{"r": 4, "lora_alpha": 12, "target_modules": ALL} | settings)
-    )
+    settings = {"r": 4, "lora_alpha": 12, "target_modules": ALL} | settings
+    adapted = peft.get_peft_model(copy.deepcopy(base[1]), peft.LoraConfig(**settings))
     torch.manual_seed(seed)
     for name, parameter in adapted.named_parameters():
         if "lora_" in name:
@@ -77,7 +80,7 @@ def loaded(path: Path, config: Config = CONFIG) -> Adapter[Matrix]:
 def logits(ops: Ops[Any, Any], weights: Weights[Any], *adapters: Adapter[Any] | None) -> list[NDArray[np.float32]]:
     """Logits of IDS under each adapter (None is the base), all in one step."""
     groups = [
-        (adapter.changes, None if len(adapters) == 1 else range(i * len(IDS), (i + 1) * len(IDS)))
+        (adapter.changes, range(i * len(IDS), (i + 1) * len(IDS)))
         for i, adapter in enumerate(adapters)
         if adapter is not None
     ]
@@ -101,12 +104,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_the_same_as_peft(settings: dict[str, Any], tmp_path: Path) -> None:
-    base_model(tmp_path / "base")
-    wanted = trained(tmp_path / "adapter", tmp_path / "base", 1, **settings)
-    for make in OPS.values():
-        ops = make()
-        weights = load(open_model_file(tmp_path / "base"), ops)
+def test_the_same_as_peft(base: Base, settings: dict[str, Any], tmp_path: Path) -> None:
+    wanted = trained(tmp_path / "adapter", base, 1, **settings)
+    for ops in (NumpyOps(), NativeOps()):
+        weights = load(open_model_file(base[0]), ops)
         plain = np.array(ops.numpy(forward(ops, weights, None, IDS, [Span(0, len(IDS))])))
         (found,) = logits(ops, weights, place(loaded(tmp_path / "adapter"), ops, F32))
         assert_close(found, wanted)
@@ -114,35 +115,32 @@ def test_the_same_as_peft(settings: dict[str, Any], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", OPS.values(), ids=OPS)
-def test_several_and_none_in_one_step(make: Callable[[], Ops[Any, Any]], tmp_path: Path) -> None:
-    base_model(tmp_path / "base")
-    wanted = [trained(tmp_path / f"{seed}", tmp_path / "base", seed, r=rank) for seed, rank in ((1, 4), (2, 16))]
+def test_several_and_none_in_one_step(base: Base, make: Callable[[], Ops[Any, Any]], tmp_path: Path) -> None:
+    wanted = [trained(tmp_path / f"{seed}", base, seed, r=rank) for seed, rank in ((1, 4), (2, 16))]
     ops = make()
-    weights = load(open_model_file(tmp_path / "base"), ops)
+    weights = load(open_model_file(base[0]), ops)
     one, two = (place(loaded(tmp_path / f"{seed}"), ops, F32) for seed in (1, 2))
     plain = np.array(ops.numpy(forward(ops, weights, None, IDS, [Span(0, len(IDS))])))
     for found, right in zip(logits(ops, weights, two, None, one), (wanted[1], plain, wanted[0]), strict=True):
         assert_close(found, right)
 
 
-def test_rows_keep_their_bits_whoever_is_in_the_step(tmp_path: Path) -> None:
-    base_model(tmp_path / "base")
+def test_rows_keep_their_bits_whoever_is_in_the_step(base: Base, tmp_path: Path) -> None:
     for seed in (1, 2):
-        trained(tmp_path / f"{seed}", tmp_path / "base", seed)
+        trained(tmp_path / f"{seed}", base, seed)
     ops = NativeOps(deterministic=True)
-    weights = load(open_model_file(tmp_path / "base"), ops)
+    weights = load(open_model_file(base[0]), ops)
     one, two = (place(loaded(tmp_path / f"{seed}"), ops, F32) for seed in (1, 2))
     alone = [logits(ops, weights, each)[0] for each in (two, None, one)]
     assert np.array_equal(logits(ops, weights, two, None, one), alone)
 
 
-def test_a_mixture_is_the_sum_of_scaled_changes(tmp_path: Path) -> None:
+def test_a_mixture_is_the_sum_of_scaled_changes(base: Base, tmp_path: Path) -> None:
     """Held against matrices that were changed themselves."""
-    base_model(tmp_path / "base")
     for seed in (1, 2):
-        trained(tmp_path / f"{seed}", tmp_path / "base", seed, r=3 * seed)
+        trained(tmp_path / f"{seed}", base, seed, r=3 * seed)
     ops = NumpyOps()
-    weights = load(open_model_file(tmp_path / "base"), ops)
+    weights = load(open_model_file(base[0]), ops)
     one, two = loaded(tmp_path / "1"), loaded(tmp_path / "2")
     merged = weights
     for adapter, factor in ((one, 0.5), (two, -0.25)):
@@ -150,7 +148,7 @@ def test_a_mixture_is_the_sum_of_scaled_changes(tmp_path: Path) -> None:
         for name, change in adapter.changes.items():
             _, index, part = name.split(".")
             layer = layers[int(index)]
-            layers[int(index)] = replace(layer, **{part: getattr(layer, part) + factor * change.b @ change.a})
+            layers[int(index)] = replace(layer, **{part: getattr(layer, part) + factor * change.b.T @ change.a})
         merged = replace(merged, layers=tuple(layers))
     wanted = forward(ops, merged, None, IDS, [Span(0, len(IDS))])
     assert_close(logits(ops, weights, mix([(one, 0.5), (two, -0.25)]))[0], wanted)
@@ -182,13 +180,12 @@ def to_gguf(source: Path, path: Path, kind: Any = None, **metadata: Any) -> None
     writer.close()
 
 
-def test_gguf_says_the_same(tmp_path: Path) -> None:
-    base_model(tmp_path / "base")
-    wanted = trained(tmp_path / "adapter", tmp_path / "base", 1)
+def test_gguf_says_the_same(base: Base, tmp_path: Path) -> None:
+    wanted = trained(tmp_path / "adapter", base, 1)
     to_gguf(tmp_path / "adapter", tmp_path / "f32.gguf")
     to_gguf(tmp_path / "adapter", tmp_path / "f16.gguf", np.float16)
     ops = NativeOps()
-    weights = load(open_model_file(tmp_path / "base"), ops)
+    weights = load(open_model_file(base[0]), ops)
     folder, file = loaded(tmp_path / "adapter"), loaded(tmp_path / "f32.gguf")
     assert folder.changes.keys() == file.changes.keys()
     for name, change in folder.changes.items():
@@ -198,10 +195,9 @@ def test_gguf_says_the_same(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(base: Base, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
-    base_model(folder / "base")
-    trained(folder / "adapter", folder / "base", 1, target_modules=["q_proj", "v_proj"])
+    trained(folder / "adapter", base, 1, target_modules=["q_proj", "v_proj"])
     return folder
 
 
@@ -283,11 +279,11 @@ def test_without_alpha_a_gguf_is_not_scaled(saved: Path, tmp_path: Path) -> None
     assert all(np.array_equal(plain.changes[name].b, four.changes[name].b) for name in plain.changes)
 
 
-def test_files_that_are_no_adapters(saved: Path, tmp_path: Path) -> None:
+def test_files_that_are_no_adapters(base: Base, tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound, match="not there"):
         open_adapter_file(tmp_path / "nothing")
     with pytest.raises(ModelNotFound, match=r"adapter_config\.json"):
-        open_adapter_file(saved / "base")
+        open_adapter_file(base[0])
     (tmp_path / "adapter_config.json").write_text("{}")
     with pytest.raises(ModelNotFound, match="adapter_model"):
         open_adapter_file(tmp_path)

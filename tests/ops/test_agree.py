@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from llamero.formats.blocks import TYPES, BlockType
@@ -13,6 +14,7 @@ from llamero.formats.tensor import Tensor, TensorInfo
 from llamero.ops.native_ops import NativeOps, levels
 from llamero.ops.numpy_ops import NumpyOps
 from llamero.ops.protocol import Span, StoreShape
+from llamero.ops.torch_ops import TorchOps
 
 Floats = NDArray[np.float32]
 
@@ -63,6 +65,46 @@ def assert_product(got: Floats, x: Floats, w: Floats, name: str) -> None:
     else:
         assert error.max() < 2e-2
         assert error.size < 64 or np.sqrt(np.mean(error**2) * x.shape[1]) < 1.2e-2
+
+
+@pytest.mark.parametrize("name", ["F32", "F16", "BF16"])
+def test_low_rank_changes(name: str, machines: list[NativeOps], rng: np.random.Generator) -> None:
+    kind = TYPES[name]
+    for tokens, k, ranks in ((1, 31, (1, 4)), (5, 300, (3, 16)), (40, 64, (8, 33))):
+        x, outs = normal(rng, tokens, k), (7, 600)
+        mine = np.array_split(rng.permutation(tokens), 3)
+        rows = [sorted(part.tolist()) for part in mine if len(part)]
+        y = [normal(rng, tokens, out) for out in outs]
+        want = [each.astype(np.float64) for each in y]
+        parts = []
+        for place, out in enumerate(outs):
+            for part, rank in zip(rows, ranks, strict=False):  # the third part of the rows stays as it is
+                a, b = tensor(normal(rng, rank, k), kind), tensor(normal(rng, rank, out), kind)
+                want[place][part] += x[part].astype(np.float64) @ a.decode().T @ b.decode()
+                parts.append((place, part, a, b))
+        for ops in [*machines, ORACLE, TorchOps()]:
+            if isinstance(ops, NativeOps):
+                given, products = ops.array(x), [ops.array(each) for each in y]
+            elif isinstance(ops, NumpyOps):
+                given, products = x, [each.copy() for each in y]
+            else:
+                given, products = torch.from_numpy(x), [torch.from_numpy(each.copy()) for each in y]
+            ops.add_low_rank(given, products, [(p, r, ops.weight(a), ops.weight(b)) for p, r, a, b in parts])
+            for found, right in zip(products, want, strict=True):
+                np.testing.assert_allclose(ops.numpy(found), right, rtol=1e-4, atol=1e-3 * np.sqrt(k))
+
+
+def test_low_rank_changes_that_do_not_fit(rng: np.random.Generator) -> None:
+    ops = NativeOps(1)
+    x, y = ops.array(normal(rng, 3, 32)), ops.array(normal(rng, 3, 20))
+    a, b = (ops.weight(tensor(normal(rng, 4, width))) for width in (32, 20))
+    quantised = ops.weight(tensor(normal(rng, 4, 32), TYPES["Q8_0"]))
+    ops.add_low_rank(x, [y], [(0, [2], a, b)])
+    for change in ((0, [3], a, b), (0, [-1], a, b), (0, [0], b, a), (0, [0], quantised, b)):
+        with pytest.raises(ValueError, match="add_low_rank"):
+            ops.add_low_rank(x, [y], [change])
+    with pytest.raises(IndexError):
+        ops.add_low_rank(x, [y], [(1, [0], a, b)])
 
 
 @pytest.mark.parametrize("name", WEIGHT_TYPES)

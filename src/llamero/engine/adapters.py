@@ -56,5 +56,4 @@ class Adapters(Generic[A, W]):
             end += count
         if not rows:
             return self._ops, self._weights
-        groups = [(changes, None if len(mine) == end else mine) for changes, mine in rows.values()]
-        return AdaptedOps(self._ops, groups), self._adaptable
+        return AdaptedOps(self._ops, list(rows.values())), self._adaptable

@@ -17,6 +17,7 @@ import math
 import secrets
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypedDict
@@ -148,6 +149,14 @@ class Sampler:
         self._answer: Counter[int] = Counter()
         self._bias_ids = np.fromiter(settings.logit_bias, np.intp)
         self._bias = np.fromiter(settings.logit_bias.values(), np.float32)
+
+    def copy(self) -> Sampler:
+        """The same chain at the same place, to look ahead with: both choose the same from the same logits."""
+        twin = copy(self)
+        twin._random = np.random.Generator(np.random.PCG64(0))
+        twin._random.bit_generator.state = self._random.bit_generator.state
+        twin._recent, twin._answer = self._recent.copy(), self._answer.copy()
+        return twin
 
     def choose(
         self, logits: Logits, position: int, logprobs: int | None = None, mask: Callable[[Logits], None] | None = None

@@ -41,7 +41,7 @@ def mix(adapters: Sequence[tuple[Adapter[Matrix], float]]) -> Adapter[Matrix]:
         for name, change in adapter.changes.items():
             parts.setdefault(name, []).append(LowRank(change.a, change.b * np.float32(factor)))
     mixed = {
-        name: LowRank(np.concatenate([part.a for part in some]), np.concatenate([part.b for part in some], axis=1))
+        name: LowRank(np.concatenate([part.a for part in some]), np.concatenate([part.b for part in some]))
         for name, some in parts.items()
     }
     return Adapter(adapters[0][0].path, mixed)

@@ -153,7 +153,7 @@ def _change(reader: Reader, config: Config, ours: str, name_a: str, name_b: str)
     if reader.layout == "hf" and heads:
         b = reorder(b, heads, to_halves=False)
     scale = np.float32(_scale(reader, name_a, rank))
-    change = LowRank(reader.read(name_a).decode(), b.decode() * scale)
+    change = LowRank(reader.read(name_a).decode(), np.ascontiguousarray(b.decode().T) * scale)
     for name, values in ((name_a, change.a), (name_b, change.b)):
         if not np.isfinite(values).all():
             raise WeightsError(f"{reader.path}: tensor {name} holds values that are not finite (NaN or inf)")

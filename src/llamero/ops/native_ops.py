@@ -80,11 +80,6 @@ class NativeOps(_native.Machine):
         starts, lengths = [span.start for span in spans], [span.length for span in spans]
         return _native.begin(store, starts, lengths, [span.pages for span in spans], inv_freq)
 
-    def add_rows(self, x: _native.Array, rows: Sequence[int], y: _native.Array) -> _native.Array:
-        """x, changed in place."""
-        x.numpy()[list(rows)] += y.numpy()
-        return x
-
     def numpy(self, x: _native.Array) -> NDArray[np.float32]:
         """A view of x, which it keeps alive."""
         return x.numpy()

@@ -97,9 +97,11 @@ class NumpyOps:
     def take(self, x: Array, rows: Sequence[int]) -> Array:
         return x[np.asarray(rows, np.int64)]
 
-    def add_rows(self, x: Array, rows: Sequence[int], y: Array) -> Array:
-        x[np.asarray(rows, np.int64)] += y
-        return x
+    def add_low_rank(
+        self, x: Array, products: Sequence[Array], changes: Sequence[tuple[int, Sequence[int], Array, Array]]
+    ) -> None:
+        for place, rows, a, b in changes:
+            products[place][list(rows)] += x[list(rows)] @ a.T @ b
 
     def numpy(self, x: Array) -> Array:
         return x

@@ -116,8 +116,12 @@ class Ops(Protocol[A, W]):
         """The given rows of x."""
         ...
 
-    def add_rows(self, x: A, rows: Sequence[int], y: A) -> A:
-        """x with y added to its given rows, each given once; x itself may be changed."""
+    def add_low_rank(self, x: A, products: Sequence[A], changes: Sequence[tuple[int, Sequence[int], W, W]]) -> None:
+        """Add x[rows] a^T b to the same rows of a product of x, in place, for each (its place, rows, a, b).
+
+        a (rank, in), b (rank, out): the change of a low-rank adapter (Hu et al. 2021). No row of a product is changed
+        twice.
+        """
         ...
 
     def numpy(self, x: A) -> NDArray[np.float32]:

@@ -153,8 +153,15 @@ class TorchOps:
     def take(self, x: TorchTensor, rows: Sequence[int]) -> TorchTensor:
         return x[torch.as_tensor(rows, dtype=torch.long, device=self.device)]
 
-    def add_rows(self, x: TorchTensor, rows: Sequence[int], y: TorchTensor) -> TorchTensor:
-        return x.index_add(0, torch.as_tensor(rows, dtype=torch.long, device=self.device), y.to(x.dtype))
+    def add_low_rank(
+        self,
+        x: TorchTensor,
+        products: Sequence[TorchTensor],
+        changes: Sequence[tuple[int, Sequence[int], TorchTensor, TorchTensor]],
+    ) -> None:
+        for place, rows, a, b in changes:
+            index = torch.as_tensor(rows, dtype=torch.long, device=self.device)
+            products[place].index_add_(0, index, x[index] @ a.T @ b)
 
     def own(self, x: TorchTensor) -> TorchTensor:
         """Of something that each token of a step has (tokens, ...), what this process works on: here, all."""
