@@ -61,7 +61,7 @@ def test_meta_folders_and_the_files_in_them(tmp_path: Path) -> None:
         (b"\n <!DOCTYPE html><html><body>Sign in</body></html>", "web page"),
         (b"<html>", "web page"),
         (b"tjgg\x03\0\0\0", "before GGUF"),
-        (b"\x7fELF" + bytes(600), "no format that llamero knows"),
+        (b"\x7fELF" + bytes(600), "a program, but no bundle"),
         (b"{" * 600, "no format that llamero knows"),
         (b"GGUF", "cut short"),
     ],

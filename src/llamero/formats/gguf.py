@@ -7,7 +7,7 @@ and names pass through as they are. The bytes are parsed in gguf_parse.py, and w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -61,16 +61,27 @@ class GGUF:
         if name is None or not path.is_file():
             return cls(path, [_whole(Mapped.open(path))])
         count = int(name["count"])
-        parts: list[tuple[Mapped, Header]] = []
-        for number in range(1, count + 1):
-            part = path.with_name(f"{name['stem']}-{number:05}-of-{count:05}.gguf")
+        names = [path.with_name(f"{name['stem']}-{number:05}-of-{count:05}.gguf") for number in range(1, count + 1)]
+        for number, part in enumerate(names, 1):
             if not part.is_file():
                 raise ModelNotFound(f"part {number} of {count} is missing: {part}; fetch it beside the others")
-            parts.append(_part(Mapped.open(part), number, count))
-        if not parts:
+        if not names:
             raise FormatError(f"{path}: a model of 0 parts cannot be; rename the file")
+        return cls.from_files(path, [Mapped.open(part) for part in names])
+
+    @classmethod
+    def from_files(cls, path: Path, files: Sequence[Mapped]) -> GGUF:
+        """Read a model from its files, or all parts of a split one in their order, wherever they lie."""
+        if len(files) == 1:
+            return cls(path, [_whole(files[0])])
+        parts = [_part(file, number, len(files)) for number, file in enumerate(files, 1)]
         _check_total(parts)
         return cls(path, parts)
+
+    @property
+    def files(self) -> tuple[Mapped, ...]:
+        """The file, or the parts of a split one in their order."""
+        return tuple(self._files)
 
     @classmethod
     def from_buffer(cls, buffer: Buffer, offset: int = 0, size: int | None = None, path: str = "<buffer>") -> GGUF:

@@ -57,6 +57,14 @@ def write_gguf(
     return written
 
 
+def stream_gguf(file: BinaryIO, metadata: Mapping[str, Any], tensors: Iterable[StoredTensor]) -> None:
+    """Write a whole GGUF file into an open one, whose `tell` counts from where it begins. Raises as `write_gguf`."""
+    listed = list(tensors)
+    _check_names(tensor.info for tensor in listed)
+    kept = {key: value for key, value in metadata.items() if key not in _SPLIT_KEYS}
+    _write(file, kept, listed, _alignment(kept, None))
+
+
 def _place(number: int, parts: int, tensors: int) -> dict[str, Typed]:
     values = Typed(ValueType.U16, number), Typed(ValueType.U16, parts), Typed(ValueType.I32, tensors)
     return dict(zip(_SPLIT_KEYS, values, strict=True))
@@ -102,6 +110,11 @@ def _split(
 
 
 def _write_file(path: Path, metadata: Mapping[str, Any], tensors: Sequence[StoredTensor], alignment: int) -> None:
+    with atomic_file(path) as file:
+        _write(file, metadata, tensors, alignment)
+
+
+def _write(file: BinaryIO, metadata: Mapping[str, Any], tensors: Sequence[StoredTensor], alignment: int) -> None:
     if alignment != 32:
         metadata = {**metadata, "general.alignment": Typed(ValueType.U32, alignment)}
     head = [struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(metadata))]
@@ -111,12 +124,11 @@ def _write_file(path: Path, metadata: Mapping[str, Any], tensors: Sequence[Store
     for tensor in tensors:
         head.append(_described(tensor.info, offset))
         offset += -(-tensor.info.nbytes // alignment) * alignment
-    with atomic_file(path) as file:
-        file.writelines(head)
+    file.writelines(head)
+    _pad(file, alignment)
+    for tensor in tensors:
+        file.write(checked_data(tensor).data)
         _pad(file, alignment)
-        for tensor in tensors:
-            file.write(checked_data(tensor).data)
-            _pad(file, alignment)
 
 
 def _described(info: TensorInfo, offset: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,16 +24,24 @@ class Mapped:
         self._mapping = mapping
 
     @classmethod
-    def open(cls, path: str | Path) -> Mapped:
-        """Map a file. Raises ModelNotFound where there is none, FormatError for an empty one."""
+    def open(cls, path: str | Path, offset: int = 0, size: int | None = None) -> Mapped:
+        """Map a file, or `size` bytes of it (default: all) from `offset` on.
+
+        Raises ModelNotFound where there is none, FormatError for an empty one or a stretch outside of it.
+        """
         path = Path(path)
         if not path.is_file():
             raise ModelNotFound(f"{path} is {'a folder, not a file' if path.is_dir() else 'not there'}")
         with path.open("rb") as file:
-            if path.stat().st_size == 0:
+            whole = os.fstat(file.fileno()).st_size
+            if whole == 0:
                 raise FormatError(f"{path} is empty; fetch or write it again")
-            mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        return cls(path, np.frombuffer(mapping, dtype=np.uint8), mapping)
+            end = whole if size is None else offset + size
+            if not 0 <= offset < end <= whole:
+                raise FormatError(f"{path}: bytes {offset} to {end} lie outside a file of {whole}; it is cut short")
+            before = offset % mmap.ALLOCATIONGRANULARITY
+            mapping = mmap.mmap(file.fileno(), end - offset + before, access=mmap.ACCESS_READ, offset=offset - before)
+        return cls(path, np.frombuffer(mapping, dtype=np.uint8)[before:], mapping)
 
     @classmethod
     def over(cls, buffer: Buffer, offset: int, size: int | None, path: Path) -> Mapped:

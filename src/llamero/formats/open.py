@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from llamero.errors import FormatError, ModelNotFound, UnsupportedError
+from llamero.formats.bundle import Bundle
 from llamero.formats.gguf import GGUF
 from llamero.formats.huggingface import HuggingFace
 from llamero.formats.llama2c import Llama2c, is_llama2c
@@ -16,7 +17,7 @@ _SIDE_FILES = ("config.json", "params.json", "model.safetensors.index.json", "ge
 
 
 def open_model_file(path: str | Path) -> Reader:
-    """Open a GGUF or llama2.c file, a folder of Hugging Face's or Meta's, or a weights file inside such a folder.
+    """Open a GGUF file, a llama2.c one or a bundle, a folder of Hugging Face's or Meta's, or a weights file inside one.
 
     Raises ModelNotFound when nothing is there or a part is missing, FormatError for a broken file, UnsupportedError
     for one that is something else; the message says what to do.
@@ -32,6 +33,8 @@ def open_model_file(path: str | Path) -> Reader:
         head = file.read(512)
     if head[:4] in (b"GGUF", b"FUGG"):
         return GGUF.open(path)
+    if head[:4] == b"\x7fELF":
+        return Bundle.open(path).model()
     if head[:4] == b"PK\x03\x04" or head[:2] == b"\x80\x02":
         return _open_pickled(path)
     if len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import NoReturn, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from llamero.errors import LlameroError, nearest
 
@@ -30,6 +30,7 @@ COMMANDS = {
     "mix": "show what a mixture of token shards comes to: proportions and epochs",
     "train": "raise a model from text, or go on with a run that was stopped",
     "average": "write the mean of several checkpoints of a run as a model",
+    "bundle": "put a model and everything that runs it into one program file",
     "pull": "fetch a model by its name at a hub",
     "keys": "make, list and revoke the keys that open a server",
 }
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         kind = "option" if words[0].startswith("-") else "command"
         print(f"llamero: unknown {kind} {words[0]!r}: {nearest(words[0], COMMANDS)}", file=sys.stderr)
         return 2
-    return _run(words[0], words[1:])
+    return run_command(words[0], words[1:])
 
 
 def _help() -> str:
@@ -81,16 +82,20 @@ def _help() -> str:
     return "\n".join([*head, *lines, "", _EXAMPLES])
 
 
-def _run(name: str, words: Sequence[str]) -> int:
+def run_command(
+    name: str, words: Sequence[str], *, program: str = "llamero", defaults: Mapping[str, Any] | None = None
+) -> int:
+    """Run one command and give the exit code. program: what it is part of; defaults: of its options, by their names."""
     command = cast(Command, import_module(f"llamero.interfaces.cli.{name}"))
     parser = argparse.ArgumentParser(
-        prog=f"llamero {name}",
+        prog=f"{program} {name}",
         description=COMMANDS[name][0].upper() + COMMANDS[name][1:] + ".",
         epilog=command.EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     command.configure(parser)
+    parser.set_defaults(**(defaults or {}))
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
     args, unknown = parser.parse_known_args(words)
     if unknown:
@@ -107,7 +112,7 @@ def _run(name: str, words: Sequence[str]) -> int:
     except Exception as error:
         if args.debug:
             raise
-        print(f"llamero {name}: {_explain(error)}", file=sys.stderr)
+        print(f"{program} {name}: {explain(error)}", file=sys.stderr)
         return 1
     return code
 
@@ -122,7 +127,7 @@ def _unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> str:
     return f"unrecognized arguments: {' '.join(words)}{near}"
 
 
-def _explain(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """One line: what we refuse on purpose, what the system refused, or a mistake of ours."""
     text = " ".join(str(error).split())
     if isinstance(error, LlameroError):
