@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from llamero.errors import TemplateError
-from llamero.tokenizer.messages import checked_messages, checked_tools, plain
+from llamero.tokenizer.messages import checked_messages, checked_tools, one_call_each, plain
 
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": [1, "x"]}'}}
 
@@ -112,3 +112,29 @@ def test_only_json_types_come_through():
         deep = [deep]
     with pytest.raises(TemplateError, match="nested more than 48 levels"):
         plain(deep, "x")
+
+
+def test_several_calls_in_a_message_one_after_the_other():
+    def call(name, **more):
+        return {"type": "function", "function": {"name": name, "arguments": {}}, **more}
+
+    def result(text, **more):
+        return {"role": "tool", "content": text, **more}
+
+    asked, said = {"role": "user", "content": "?"}, {"role": "assistant", "content": "Done."}
+    calls = [call("f", id="1"), call("g", id="2"), call("h")]
+    both = {"role": "assistant", "content": "So:", "tool_calls": calls}
+    results = [result("of g", tool_call_id="2"), result("of h"), result("of f", tool_call_id="1"), result("of none")]
+    assert one_call_each([asked, both, *results, said]) == [
+        asked,
+        {**both, "tool_calls": calls[:1]},
+        results[2],
+        {**both, "content": "", "tool_calls": calls[1:2]},
+        results[0],
+        {**both, "content": "", "tool_calls": calls[2:]},
+        results[1],
+        results[3],
+        said,
+    ]
+    single = [asked, {**both, "tool_calls": calls[:1]}, results[2], said]
+    assert one_call_each(single) == single

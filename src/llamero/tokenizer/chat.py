@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llamero.errors import SettingError, TemplateError, nearest
-from llamero.tokenizer.messages import checked_messages, checked_tools, plain
+from llamero.tokenizer.messages import checked_messages, checked_tools, one_call_each, plain
 from llamero.tokenizer.shield import Segment, Shield, texts_of
 
 if TYPE_CHECKING:
@@ -172,6 +173,25 @@ class ChatTemplate:
         first = [(Segment(name, False), [bos])] if written or tokenizer.add_bos else []
         return first + pieces[written:]
 
+    @cached_property
+    def _one_call(self) -> bool:
+        """Whether the template refuses a message with several calls, and takes one."""
+        call = {"type": "function", "function": {"name": "f", "arguments": {}}}
+
+        def refuses(count: int) -> bool:
+            turns: list[dict[str, Any]] = [
+                {"role": "user", "content": "?"},
+                {"role": "assistant", "content": "", "tool_calls": [call] * count},
+            ]
+            given = {"messages": checked_messages(turns, parts=self.takes_parts), "tools": None}
+            try:
+                self._rendered(given, False, datetime.now())
+            except TemplateError:
+                return True
+            return False
+
+        return refuses(2) and not refuses(1)
+
     def _shielded(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -210,8 +230,11 @@ class ChatTemplate:
         if taken := sorted(_OWN & variables.keys()):
             raise TemplateError(f"{taken[0]} cannot be given as a variable of a chat template")
         given = {name: plain(value, name) for name, value in variables.items()}
+        checked = checked_messages(messages, parts=self.takes_parts)
+        if any(len(message.get("tool_calls", ())) > 1 for message in checked) and self._one_call:
+            checked = one_call_each(checked)
         return given | {
-            "messages": checked_messages(messages, parts=self.takes_parts),
+            "messages": checked,
             "tools": checked_tools(tools),
         }
 

@@ -31,6 +31,32 @@ def checked_messages(messages: Sequence[Mapping[str, Any]], *, parts: bool = Fal
     return [_message(message, f"message {index}", parts) for index, message in enumerate(messages)]
 
 
+def one_call_each(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The conversation for a template that takes one call in a message: call, result, call, result.
+
+    A result belongs to the call of its `tool_call_id`, or else to the first that has none yet.
+    """
+    apart: list[dict[str, Any]] = []
+    at = 0
+    while at < len(messages):
+        message, at = messages[at], at + 1
+        calls = message.get("tool_calls", [])
+        results: list[dict[str, Any]] = []
+        while len(calls) > 1 and at < len(messages) and messages[at]["role"] in _RESULTS:
+            results.append(messages[at])
+            at += 1
+        for index, call in enumerate(calls):
+            apart.append({**message, "tool_calls": [call]} | ({"content": ""} if index else {}))
+            named = [result for result in results if "id" in call and result.get("tool_call_id") == call["id"]]
+            theirs = {other.get("id") for other in calls}
+            loose = [result for result in results if result.get("tool_call_id") not in theirs]
+            for result in (named or loose)[:1]:
+                results.remove(result)
+                apart.append(result)
+        apart += results if calls else [message]
+    return apart
+
+
 def checked_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[Any] | None:
     """A plain copy of the tools' JSON schemas; None for none. Raises TemplateError naming the tool."""
     if not tools:
