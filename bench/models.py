@@ -21,15 +21,15 @@ MIXES = [*(name for name, kind in TYPES.items() if kind.values > 1), "F16", "BF1
 FOLDER = Path(tempfile.gettempdir()) / "llamero-bench"
 
 
-def model_file(folder: Path, shape: str, mix: str) -> tuple[Path, bool]:
-    """The file of a shape and mixture, and whether it was only now made."""
-    path = folder.resolve() / f"{shape}-{mix}.gguf"
+def model_file(folder: Path, shape: str, mix: str, *, readable: bool = False) -> tuple[Path, bool]:
+    """The file of a shape and mixture, and whether it was only now made. readable: it writes ASCII letters."""
+    path = folder.resolve() / f"{shape}-{mix}{'-readable' if readable else ''}.gguf"
     if path.exists():
         return path, False
     folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}")
     try:
-        random_model.write(SHAPES[shape], mix, str(partial))
+        random_model.write(SHAPES[shape], mix, str(partial), readable=readable)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

@@ -67,17 +67,23 @@ def tensors(config: Config, mix: str, seed: int) -> Iterator[Tensor]:
         yield rope_divisors(config)
 
 
-def vocabulary(size: int) -> dict[str, object]:
-    """A byte-level vocabulary of that size in GGUF's words: 256 bytes, then pairs of earlier tokens, 256 controls."""
+def vocabulary(size: int, *, readable: bool = False) -> dict[str, object]:
+    """A byte-level vocabulary of that size in GGUF's words: 256 bytes, then pairs of earlier tokens, 256 controls.
+
+    readable: the pairs are of ASCII letters, so that what a random model writes is text at every token.
+    """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     letters = [chr(b) if b in printable else chr(256 + i) for b, i in zip(range(256), _offsets(printable), strict=True)]
     tokens, merges, seen = list(letters), [], set(letters)
     rng = np.random.default_rng(0)
+    starts = [chr(b) for b in range(97, 123)] if readable else list(letters)
+    ends = list(starts)
     while len(tokens) < size - 256:
-        a, b = tokens[int(rng.integers(len(tokens)))], letters[int(rng.integers(256))]
+        a, b = starts[int(rng.integers(len(starts)))], ends[int(rng.integers(len(ends)))]
         if a + b not in seen and len(a) < 12:
             merges.append(f"{a} {b}")
             tokens.append(a + b)
+            starts.append(a + b)
             seen.add(a + b)
     controls = ["<|begin_of_text|>", "<|end_of_text|>", *(f"<|reserved_{i}|>" for i in range(254))]
     return {
@@ -100,12 +106,12 @@ def _offsets(printable: list[int]) -> list[int]:
     return offsets
 
 
-def write(name: str, mix: str, path: str, *, context: int | None = None, seed: int = 0) -> None:
-    """Write the model of that name and mixture; `context` overrides the published one."""
+def write(name: str, mix: str, path: str, *, context: int | None = None, seed: int = 0, readable: bool = False) -> None:
+    """Write the model of that name and mixture; `context` overrides the published one. readable: see `vocabulary`."""
     config = by_name(name)
     if context:
         config = replace(config, context=context)
-    write_gguf(path, config_to_gguf(config) | vocabulary(config.vocab), tensors(config, mix, seed))
+    write_gguf(path, config_to_gguf(config) | vocabulary(config.vocab, readable=readable), tensors(config, mix, seed))
 
 
 if __name__ == "__main__":

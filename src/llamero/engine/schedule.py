@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from llamero.engine.choosing import Choosers, Outcome
 from llamero.engine.line import Line
 from llamero.engine.pace import Pace
 from llamero.engine.request import Run
@@ -111,6 +112,7 @@ class Scheduler:
         if hasattr(engine, "scheduler") and engine.scheduler.busy:
             raise SettingError("the engine's scheduler is at work; replace it before anything is asked of it")
         engine.scheduler = self
+        self._choosers = Choosers(getattr(engine.ops, "threads", 1))
         self._pace = Pace(self.limits.step_seconds, engine.chunk)
         self._door = threading.Lock()  # one submits at a time
         self._arrived: deque[_Task] = deque()
@@ -337,41 +339,40 @@ class Scheduler:
 
     def _hear(self, shares: Sequence[_Share], logits: Logits) -> None:
         """What came of a step: who has read, and who chooses from which row (rows, vocab)."""
-        row = 0
+        before = {task: task.run.sequence for task, _ in shares if not task.run.sequence.pending}
+        outcomes = dict(zip(before, self._choosers.choose([task.run for task in before], logits), strict=True))
         for task, count in shares:
-            run, done = task.run, not task.run.sequence.pending
+            sequence = before.get(task)
             try:
-                self._note_read(task, count)
-                if done:
-                    self._choose(task, logits[row])
-                self.engine.pool.settle(run.sequence, tail=done and count > 1)
+                self._note_read(task, count, sequence is not None)
+                self._tell(task, outcomes.get(task))
+                self.engine.pool.settle(task.run.sequence, tail=sequence is not None and count > 1)
             except Exception as error:  # this run alone has failed
                 self._end(task, error)
             else:
-                if done and run.finish_reason is not None:
+                if task.run.finish_reason is not None:
                     self._end(task, None)
-            row += done
+            if sequence is not None and sequence is not task.run.sequence:
+                self.engine.pool.release(sequence)  # older tokens were dropped
 
-    def _note_read(self, task: _Task, count: int) -> None:
-        run, pending = task.run, task.run.sequence.pending
-        if not task.total:
+    def _note_read(self, task: _Task, count: int, done: bool) -> None:
+        run, total = task.run, task.total
+        if not total:
             return
         run.read_tokens += count
-        run.cached_tokens = max(0, run.sequence.held - run.read_tokens)
-        total = task.total
-        if not pending:
+        held = total if done else run.sequence.held
+        run.cached_tokens = max(0, held - run.read_tokens)
+        if done:
             task.total = 0
             self._read += run.read_tokens
             self._found += run.cached_tokens
-        task.listener.read(total - pending, total)
+        task.listener.read(held, total)
 
-    def _choose(self, task: _Task, logits: Logits) -> None:
-        sequence = task.run.sequence
-        choice = task.run.accept(logits)
-        if task.run.sequence is not sequence:  # older tokens were dropped
-            self.engine.pool.release(sequence)
-        if choice is not None:
-            task.listener.chose(choice)
+    def _tell(self, task: _Task, outcome: Outcome) -> None:
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is not None:
+            task.listener.chose(outcome)
 
     def _end(self, task: _Task, error: Exception | None) -> None:
         self._working.remove(task)

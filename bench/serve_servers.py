@@ -1,0 +1,191 @@
+"""Who serves: how each server is started, and how its streams are read."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import httpx
+from serve_load import Heard, Job, Outcome
+
+START = 120.0  # seconds that a server may take to load
+END = 600.0  # seconds that all streams may take
+
+
+class Contestant(Protocol):
+    """One server."""
+
+    name: str
+
+    def run(self, job: Job) -> Outcome:
+        """Start it, do the job, stop it."""
+        ...
+
+
+class _Server:
+    """A server in a process of its own that speaks OpenAI's API."""
+
+    name: str
+    extra: dict[str, Any] = {}  # noqa: RUF012 (a peer's own fields of a request)
+
+    def command(self, job: Job, port: int) -> list[str]:
+        """How to start it."""
+        raise NotImplementedError
+
+    def run(self, job: Job) -> Outcome:
+        """See `Contestant`."""
+        port = _free_port()
+        with _process(self.command(job, port)) as process:
+            url = f"http://127.0.0.1:{port}"
+            _wait(process, url)
+            return asyncio.run(_ask_all(url, job, self.extra))
+
+
+class Ours(_Server):
+    """`llamero serve`."""
+
+    name = "llamero"
+
+    def command(self, job: Job, port: int) -> list[str]:
+        start = "import sys; from llamero.interfaces.cli.main import main; sys.exit(main())"
+        words = ["serve", "-m", f"bench={job.model}", "--port", str(port), "--threads", str(job.threads)]
+        room = job.context * max(4, len(job.prompts))
+        return [sys.executable, "-c", start, *words, "--context", str(job.context), "--room", str(room)]
+
+
+class LlamaCppPython(_Server):
+    """llama-cpp-python's server: one answer at a time."""
+
+    name = "llama_cpp.server"
+
+    @staticmethod
+    def installed() -> bool:
+        """Whether it is."""
+        return importlib.util.find_spec("llama_cpp") is not None
+
+    def command(self, job: Job, port: int) -> list[str]:
+        words = {
+            "model": job.model,
+            "port": port,
+            "n_ctx": job.context,
+            "n_threads": job.threads,
+            "n_threads_batch": job.threads,
+            "interrupt_requests": False,
+            "flash_attn": True,
+            "verbose": False,
+        }
+        options = [f"--{name}={value}" for name, value in words.items()]
+        return [sys.executable, "-m", "llama_cpp.server", *options]
+
+
+class LlamaServer(_Server):
+    """llama.cpp's server, with a slot for each user and one cache for all."""
+
+    name = "llama-server"
+
+    def __init__(self, program: Path) -> None:
+        self._program = program
+
+    def command(self, job: Job, port: int) -> list[str]:
+        users = len(job.prompts)
+        words = ["-m", str(job.model), "--port", str(port), "-t", str(job.threads), "-np", str(users)]
+        return [str(self._program), *words, "-c", str(job.context * users), "--kv-unified", "--no-webui"]
+
+
+class Bare:
+    """Our scheduler without a server, in a process of its own."""
+
+    name = "bare"
+
+    def run(self, job: Job) -> Outcome:
+        """See `Contestant`."""
+        with tempfile.TemporaryDirectory() as folder:
+            task = Path(folder, "job.json")
+            words = {"model": str(job.model), "prompts": job.prompts, "answer": job.answer, "threads": job.threads}
+            task.write_text(json.dumps(words | {"context": job.context, "target": job.target}))
+            script = Path(__file__).with_name("serve_bare.py")
+            done = subprocess.run(
+                [sys.executable, str(script), str(task)], check=True, capture_output=True, timeout=END
+            )
+        return Outcome([Heard(**stream) for stream in json.loads(done.stdout)])
+
+
+async def _ask_all(url: str, job: Job, extra: dict[str, Any]) -> Outcome:
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(base_url=url, timeout=END, limits=limits) as client:
+        await _ask(client, "Hello", 2, extra)  # what happens once is not measured
+        return Outcome(list(await asyncio.gather(*(_ask(client, text, job.answer, extra) for text in job.prompts))))
+
+
+async def _ask(client: httpx.AsyncClient, prompt: str, tokens: int, extra: dict[str, Any]) -> Heard:
+    body = {
+        "model": "bench",
+        "prompt": prompt,
+        "max_tokens": tokens,
+        "temperature": 0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    heard = Heard(time.perf_counter())
+    async with client.stream("POST", "/v1/completions", json=body | extra) as answer:
+        if answer.status_code != 200:
+            raise SystemExit(f"the server answered {answer.status_code}: {(await answer.aread()).decode()[:500]}")
+        async for line in answer.aiter_lines():
+            if not line.startswith("data: {"):
+                continue
+            told = json.loads(line[6:])
+            if any(choice.get("text") for choice in told.get("choices", [])):
+                heard.pieces.append(time.perf_counter())
+            if usage := told.get("usage"):
+                heard.prompt_tokens, heard.tokens = usage["prompt_tokens"], usage["completion_tokens"]
+                details = usage.get("prompt_tokens_details") or {}
+                heard.cached_tokens = details.get("cached_tokens", 0)
+    heard.tokens = heard.tokens or len(heard.pieces)  # a server without usage in streams sends a piece for each token
+    return heard
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def _process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            yield process
+        except SystemExit:
+            log.seek(0)
+            sys.stderr.write(log.read()[-3000:].decode(errors="replace"))
+            raise
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait(process: subprocess.Popen[bytes], url: str) -> None:
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise SystemExit(f"the server ended with status {process.returncode}")
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/v1/models", timeout=5).status_code == 200:
+                return
+        time.sleep(0.2)
+    raise SystemExit(f"the server did not answer within {START:.0f} s")
