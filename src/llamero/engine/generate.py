@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from llamero.engine.adapters import Adapters
 from llamero.engine.pool import Pool
 from llamero.engine.request import Request, Run, check_ids
-from llamero.engine.sampling import Choice
+from llamero.engine.sampling import Choice, scored
 from llamero.engine.schedule import Scheduler
 from llamero.engine.sequence import Sequence
 from llamero.errors import ContextOverflow, WeightsError
@@ -30,6 +30,8 @@ from llamero.ops.protocol import A, CacheKind, Ops, Span, W
 
 Progress = Callable[[int, int], None]
 """Called with how many pending tokens have been read, and how many there are in all."""
+
+_ROWS = 64  # of logits at a time; with 128k tokens they are 32 MiB
 
 
 class Engine(Generic[A, W]):
@@ -98,6 +100,22 @@ class Engine(Generic[A, W]):
         for start, count, x in self._residuals(ids, progress, changed):
             out[start : start + count] = self._head(x, [(changed, count)])
         return out
+
+    def scores(
+        self, ids: Ids[int], top: int = 0, progress: Progress | None = None, adapter: str | None = None
+    ) -> Iterator[Choice]:
+        """Each of `ids` but the first, with the logarithm of the probability that the model gave it after those before.
+
+        top: how many likeliest tokens are told in its place. Logits are made a few rows at a time.
+        """
+        changed = self.adapters.get(adapter)
+        for start, count, x in self._residuals(ids, progress, changed):
+            for first in range(0, count, _ROWS):
+                rows = range(first, min(first + _ROWS, count))
+                following = ids[start + first + 1 : start + rows.stop + 1]
+                logits = self._head(self.ops.take(x, rows), [(changed, len(rows))])[:, : self.vocab]
+                for token, row in zip(following, logits, strict=False):  # after the last there is none
+                    yield scored(row, token, top)
 
     def embedding(
         self, ids: Ids[int], progress: Progress | None = None, adapter: str | None = None

@@ -136,6 +136,11 @@ class Choice:
     top: tuple[tuple[int, float], ...] = ()
 
 
+def scored(logits: Logits, token: int, count: int) -> Choice:
+    """A given token in the place of the logits (vocab,), with its logarithm and those of `count` likeliest tokens."""
+    return Choice(token, *_logprobs(logits, token, count))
+
+
 class Sampler:
     """One request's chain: its settings, its own random numbers (PCG64), and the tokens that penalties look at."""
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
+
+from llamero import Llama
 
 
 def test_texts_ids_and_lists(client: openai.OpenAI, tale: str) -> None:
@@ -40,6 +43,38 @@ def test_echo_begins_with_the_prompt(client: openai.OpenAI, tale: str) -> None:
     assert told.choices[0].text == f"bad {tale}"
     streamed = client.completions.create(model="chain", prompt="bad", echo=True, temperature=0, stream=True)
     assert next(chunk.choices[0].text for chunk in streamed) == "bad"
+
+
+def test_how_likely_a_prompt_is(stories: str) -> None:
+    """As evaluations ask: the prompt with its logprobs, and nothing written."""
+    with Llama(threads=1, deterministic=True) as llama:
+        ids = llama.tokenize("Once upon a time there was a dog.")
+        logits = llama.logits(ids).astype(np.float64)
+    highest = logits.max(axis=1, keepdims=True)
+    chances = logits - highest - np.log(np.exp(logits - highest).sum(axis=1, keepdims=True))
+    expected = [float(chances[place, token]) for place, token in enumerate(ids[1:])]
+    with openai.OpenAI(base_url=f"{stories}/v1", api_key="none", max_retries=0) as client:
+        options: dict[str, Any] = {"model": "stories", "prompt": ids, "echo": True, "logprobs": 2, "max_tokens": 0}
+        answer = client.completions.create(**options)
+        told = answer.choices[0].logprobs
+        assert answer.choices[0].text == "Once upon a time there was a dog."
+        assert answer.choices[0].finish_reason == "length"
+        assert answer.usage is not None
+        assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (len(ids), 0)
+        assert told is not None
+        assert told.token_logprobs is not None
+        assert told.token_logprobs[0] is None
+        assert told.token_logprobs[1:] == pytest.approx(expected, abs=2e-3)
+        assert told.top_logprobs is not None
+        assert told.top_logprobs[0] is None
+        assert max(told.top_logprobs[1].values()) == pytest.approx(chances[0].max(), abs=2e-3)
+        assert "".join(told.tokens or ()) == answer.choices[0].text
+        longer = client.completions.create(**options | {"max_tokens": 3, "stream": True, "temperature": 0})
+        entries = [each for chunk in longer if (each := chunk.choices[0].logprobs)]
+        assert len([token for each in entries for token in each.tokens or ()]) == len(ids) + 3
+        offsets = [offset for each in entries for offset in each.text_offset or ()]
+        assert offsets[: len(ids)] == told.text_offset
+        assert offsets[len(ids)] == len(answer.choices[0].text)
 
 
 def test_logprobs_in_the_old_shape(client: openai.OpenAI) -> None:
@@ -88,7 +123,7 @@ def test_special_tokens_are_text_unless_asked_for(client: openai.OpenAI) -> None
     [
         ({"suffix": "x"}, "suffix"),
         ({"best_of": 2}, "best_of"),
-        ({"echo": True, "logprobs": 1}, "echo"),
+        ({"max_tokens": 0}, "max_tokens"),
         ({"prompt": []}, "prompt"),
         ({"prompt": [-1]}, "prompt[0]"),
         ({"prompt": [[1], ["a"]]}, "prompt[1][0]"),

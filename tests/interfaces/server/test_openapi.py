@@ -28,7 +28,7 @@ CHECKS = [
 
 @pytest.fixture(scope="module")
 def document(chain: str) -> dict[str, Any]:
-    body: dict[str, Any] = httpx.get(f"{chain}/openapi.json").json()
+    body: dict[str, Any] = httpx.get(f"{chain}/openapi.json", timeout=60).json()
     return body
 
 
@@ -52,7 +52,7 @@ def attack(document: dict[str, Any], url: str, examples: int) -> int:
             @given(case=operation.as_strategy(generation_mode=mode))
             def send(case: Case) -> None:
                 nonlocal sent
-                case.call_and_validate(base_url=url, checks=CHECKS, timeout=30)
+                case.call_and_validate(base_url=url, checks=CHECKS, timeout=120)
                 sent += 1
 
             send()
@@ -89,4 +89,4 @@ def test_examples_are_answered(document: dict[str, Any], chain: str) -> None:
         if body and path != "/v1/moderations":  # which needs a Guard
             name = body["content"]["application/json"]["schema"]["$ref"].rsplit("/", 1)[1]
             for example in document["components"]["schemas"][name]["examples"]:
-                assert httpx.post(f"{chain}{path}", json=example, timeout=60).status_code == 200, (path, example)
+                assert httpx.post(f"{chain}{path}", json=example, timeout=120).status_code == 200, (path, example)

@@ -60,7 +60,7 @@ class Ask:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     special: bool = False  # <|eot_id|> and its like in a prompt that is text are those tokens
-    echo: bool = False  # the answer begins with its prompt
+    echo: bool = False  # the answer begins with its prompt, logprobs included; max_tokens may be 0 then
     overflow: Overflow = "error"
     template_variables: Mapping[str, Any] = field(default_factory=dict)
 
@@ -93,12 +93,13 @@ class Times:
 class Spelt:
     """A token with its bytes and the natural logarithm of the probability that the model gave it.
 
-    top: the likeliest tokens in its place, likeliest first.
+    logprob: None for the first token of all, which nothing comes before. top: the likeliest tokens in its place,
+    likeliest first.
     """
 
     id: int
     spelling: bytes
-    logprob: float
+    logprob: float | None
     top: tuple[Spelt, ...] = ()
 
 

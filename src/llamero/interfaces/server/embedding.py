@@ -56,5 +56,5 @@ def _embed(served: Served, texts: Sequence[str | Sequence[int]], stop: threading
     vectors = []
     for ids in prompts:
         look()
-        vectors.append(llama.engine.embedding(ids, look))
+        vectors.append(llama.engine.embedding(ids, look, served.adapter))
     return Embedded(np.stack(vectors), served.name, sum(map(len, prompts)))

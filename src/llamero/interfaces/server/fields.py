@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from llamero.errors import nearest
+
+
+def _no(value: bool) -> bool:
+    if value:
+        raise ValueError("only false is possible")
+    return value
+
+
+No = Annotated[bool, AfterValidator(_no), WithJsonSchema({"const": False})]
+"""False, and not a number that equals it."""
 
 
 class Strict(BaseModel):

@@ -54,7 +54,7 @@ def verdict(events: Sequence[Event], index: int, categories: Mapping[str, str]) 
 def _unsafe(token: Spelt) -> float:
     """The probability of all beginnings of "unsafe" in the place of a token, as far as they are told."""
     told = {each.id: each for each in (*token.top, token)}.values()
-    return min(1.0, sum(math.exp(each.logprob) for each in told if _begins(each.spelling)))
+    return min(1.0, sum(math.exp(each.logprob) for each in told if each.logprob is not None and _begins(each.spelling)))
 
 
 def _begins(spelling: bytes) -> bool:

@@ -12,7 +12,6 @@ from fastapi.responses import JSONResponse
 from llamero.errors import ContextOverflow
 from llamero.interfaces.prompts import Prompt
 from llamero.interfaces.server.answer import Ask
-from llamero.interfaces.server.answering import prompt_of, request_of
 from llamero.interfaces.server.calling import shown
 from llamero.interfaces.server.fields import Shape
 from llamero.interfaces.server.library import Library, Served
@@ -20,6 +19,7 @@ from llamero.interfaces.server.openai.chat_request import ChatRequest
 from llamero.interfaces.server.openai.errors import ErrorBody
 from llamero.interfaces.server.openapi import responses
 from llamero.interfaces.server.owners import owner_of
+from llamero.interfaces.server.planning import prompt_of, request_of
 from llamero.tokenizer.origins import Origin, Span, origins
 from llamero.tokenizer.places import places
 from llamero.tokenizer.shield import Segment

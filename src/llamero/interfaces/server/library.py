@@ -22,6 +22,7 @@ from typing import Any
 from llamero.engine.generate import Progress
 from llamero.engine.schedule import Limits, Scheduler, Standing
 from llamero.errors import LlameroError, LoadError, QueueFull, SettingError
+from llamero.interfaces.calls.syntax import Syntax, syntax_of
 from llamero.interfaces.llama import Llama
 from llamero.interfaces.server.catalogue import Catalogue, Entry, name_of
 from llamero.interfaces.server.counts.metrics import Metrics
@@ -39,6 +40,11 @@ class Served:
     llama: Llama
     worker: Worker
     adapter: str | None = None
+
+    @cached_property
+    def call_syntax(self) -> Syntax | None:
+        """How the model writes calls of functions; None where its template shows it none. Found by rendering once."""
+        return syntax_of(self.llama.chat_template, self.llama.tokenizer.special_tokens)
 
     @cached_property
     def fingerprint(self) -> str:

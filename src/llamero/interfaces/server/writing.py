@@ -2,20 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Mapping
 from time import perf_counter
+from typing import TypeAlias
 
 from llamero.engine.request import Run
 from llamero.engine.sampling import Choice
 from llamero.engine.text import Stops, StreamDecoder
-from llamero.interfaces.server.answer import Ended, Event, Finish, Reading, Spelt, Text, Times
+from llamero.interfaces.calls import events as calls
+from llamero.interfaces.calls.parser import CallParser
+from llamero.interfaces.server.answer import CallArguments, CallBegun, Ended, Event, Finish, Reading, Text, Times
+from llamero.interfaces.server.spelling import spelt
 from llamero.interfaces.server.tally import Tally
 
-_LEAST = -9999.0  # JSON knows no infinity; OpenAI tells this number too
+Said: TypeAlias = list[calls.CallEvent]
+
+
+class Speech:
+    """What the tokens of an answer say: text, up to a stop string, and calls.
+
+    marks: control tokens that the parser of calls must see, as text. one_call: the answer ends after its first call.
+    """
+
+    def __init__(
+        self,
+        decoder: StreamDecoder,
+        stops: Stops,
+        parser: CallParser | None,
+        marks: Mapping[int, str],
+        *,
+        one_call: bool,
+    ) -> None:
+        self.stops = stops
+        self.called = self.ended = False
+        self._decoder, self._parser, self._marks, self._one_call = decoder, parser, marks, one_call
+
+    def push(self, token: int) -> Said:
+        """What is certain with one more token. Once `ended`, nothing more is to be pushed."""
+        mark = self._marks.get(token)
+        text = self.stops.push(self._decoder.push(token) if mark is None else mark)
+        said = self._heard(text)
+        if self.stops.found is not None and not self.ended:
+            self.ended = True
+            said += self._rest(cut=False)
+        return said
+
+    def flush(self, cut: bool) -> Said:
+        """What is left. cut: the answer ended because its tokens ran out."""
+        if self.ended:
+            return []
+        self.ended = True
+        return self._heard(self.stops.push(self._decoder.flush()) + self.stops.flush()) + self._rest(cut)
+
+    def _rest(self, cut: bool) -> Said:
+        return self._noted(self._parser.flush(cut)) if self._parser else []
+
+    def _heard(self, text: str) -> Said:
+        if self._parser:
+            return self._noted(self._parser.push(text)) if text else []
+        return [calls.Words(text)] if text else []
+
+    def _noted(self, said: Said) -> Said:
+        for place, event in enumerate(said):
+            self.called = self.called or isinstance(event, calls.CallBegun)
+            if self._one_call and isinstance(event, calls.CallEnded):
+                self.ended = True
+                return said[:place]
+        return said
 
 
 class Writer:
-    """Listens to one run and puts its events into `put`. over: called once, with what went wrong, if anything did.
+    """Listens to one run and puts its events into `put`. over: done when nothing more comes, or failed.
 
     All of it happens on the event loop. spell: the bytes of a token. tally: counts of the whole request, shared by its
     answers. quiet: tell nothing about the reading of the prompt.
@@ -25,19 +83,17 @@ class Writer:
         self,
         index: int,
         run: Run,
+        speech: Speech,
         *,
-        decoder: StreamDecoder,
-        stops: Stops,
         spell: Callable[[int], bytes],
         tally: Tally,
         put: Callable[[Event], None],
-        over: Callable[[Exception | None], None],
         quiet: bool = False,
     ) -> None:
-        self.index, self.run, self.stops = index, run, stops
-        self._decoder, self._spell, self._tally = decoder, spell, tally
-        self._put, self._over, self._quiet = put, over, quiet
-        self.done = False
+        self.run = run
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._index, self._speech = index, speech
+        self._spell, self._tally, self._put, self._quiet = spell, tally, put, quiet
         self._written = 0
         self._first = self._last = 0.0
         self._asked = perf_counter()
@@ -49,46 +105,49 @@ class Writer:
 
     def chose(self, choice: Choice) -> None:
         """One more token."""
-        if self.done:
+        if self.over.done():
             return
         self._last = perf_counter()
         self._first = self._first or self._last
         self._written += 1
         self._tally.wrote(1)
-        self._say(self.stops.push(self._decoder.push(choice.id)), choice)
-        if self.stops.found is not None:
+        said = self._speech.push(choice.id)
+        if choice.logprob is not None:
+            words = [event.text for event in said[:1] if isinstance(event, calls.Words)]
+            self._put(Text(self._index, "".join(words), (spelt(choice, self._spell),)))
+            said = said[len(words) :]
+        self._tell(said)
+        if self._speech.ended:
             self._end("stop")
 
     def ended(self, error: Exception | None) -> None:
         """Nothing more comes."""
-        if self.done:
+        if self.over.done():
             return
         if error:
-            self.done = True
-            self._over(error)
+            self.over.set_exception(error)
             return
-        self._say(self.stops.push(self._decoder.flush()) + self.stops.flush())
-        reason = self.run.finish_reason
-        self._end("length" if reason == "length" and self.stops.found is None else "stop")
+        reason: Finish = "length" if self.run.finish_reason == "length" else "stop"
+        self._tell(self._speech.flush(cut=reason == "length"))
+        self._end("stop" if self._speech.stops.found is not None else reason)
 
-    def _say(self, text: str, choice: Choice | None = None) -> None:
-        spelt = () if choice is None or choice.logprob is None else (self._spelt(choice),)
-        if text or spelt:
-            self._put(Text(self.index, text, spelt))
-
-    def _spelt(self, choice: Choice) -> Spelt:
-        top = tuple(self._told(token, logprob) for token, logprob in choice.top)
-        return self._told(choice.id, choice.logprob or 0.0, top)
-
-    def _told(self, token: int, logprob: float, top: tuple[Spelt, ...] = ()) -> Spelt:
-        return Spelt(token, self._spell(token), max(logprob, _LEAST), top)
+    def _tell(self, said: Said) -> None:
+        for event in said:
+            match event:
+                case calls.Words(text):
+                    self._put(Text(self._index, text))
+                case calls.CallBegun(call, name, function):
+                    self._put(CallBegun(self._index, call, name, function))
+                case calls.CallArguments(call, text):
+                    self._put(CallArguments(self._index, call, text))
 
     def _end(self, reason: Finish) -> None:
-        self.done = True
         self._tally.ended(self.run)
-        usage = self._tally.usage()
-        self._put(Ended(self.index, reason, usage, self.stops.found, self.run.seed, self._times()))
-        self._over(None)
+        if reason == "stop" and self._speech.called:
+            reason = "tool_calls"
+        stop, seed = self._speech.stops.found, self.run.seed
+        self._put(Ended(self._index, reason, self._tally.usage(), stop, seed, self._times()))
+        self.over.set_result(None)
 
     def _times(self) -> Times:
         first = self._first or perf_counter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from llamero.interfaces.server.answering import answer, prompt_of
+from llamero.interfaces.server.answering import answer
 from llamero.interfaces.server.anthropic.errors import MessagesErrorBody
 from llamero.interfaces.server.anthropic.messages_reply import MessageBody, message
 from llamero.interfaces.server.anthropic.messages_request import CountRequest, MessagesRequest
@@ -14,6 +14,7 @@ from llamero.interfaces.server.fields import Shape
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openapi import responses
 from llamero.interfaces.server.owners import owner_of
+from llamero.interfaces.server.planning import prompt_of
 from llamero.interfaces.server.responding import streamed, whole
 from llamero.interfaces.server.settings import Settings
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from llamero.interfaces.server.answer import Ask
+from llamero.interfaces.server.fields import No
 from llamero.interfaces.server.openai.messages import ChatMessage, template_message
 from llamero.interfaces.server.openai.sampling import SamplingFields, StreamOptions
 from llamero.interfaces.server.openai.tools import FunctionTool, ResponseFormat, Source, ToolChoice, form, tools
@@ -58,7 +59,7 @@ class ChatRequest(SamplingFields):
     )
     modalities: list[Literal["text"]] | None = Field(None, description="a hint; text is what models write")
     service_tier: Literal["auto", "default"] | None = Field(None, description="a hint; there is one tier")
-    store: Literal[False] | None = Field(None, description="a hint; nothing is stored")
+    store: No | None = Field(None, description="a hint; nothing is stored")
     user: str | None = Field(None, description="a hint; changes nothing")
     safety_identifier: str | None = Field(None, description="a hint; changes nothing")
     prompt_cache_key: str | None = Field(None, description="a hint; changes nothing")

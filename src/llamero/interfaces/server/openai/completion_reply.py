@@ -14,12 +14,15 @@ from llamero.interfaces.server.responding import data
 
 
 class OldLogprobs(Shape):
-    """As completions tell them. text_offset: where each token begins in the answer's text, in characters."""
+    """As completions tell them. text_offset: where each token begins in the answer's text, in characters.
+
+    The first token of an echoed prompt has no logarithm: nothing comes before it.
+    """
 
     text_offset: list[int]
-    token_logprobs: list[float]
+    token_logprobs: list[float | None]
     tokens: list[str]
-    top_logprobs: list[dict[str, float]]
+    top_logprobs: list[dict[str, float] | None]
 
 
 class CompletionChoice(Shape):
@@ -44,7 +47,7 @@ class Completion(Shape):
     system_fingerprint: str
     choices: list[CompletionChoice]
     usage: UsageBody | None = None
-    seeds: list[int] | None = None
+    seeds: list[int | None] | None = None
     timings: TimingsBody | None = None
 
 
@@ -130,8 +133,13 @@ def old_logprobs(tokens: Sequence[Spelt], start: int) -> dict[str, Any]:
         "text_offset": offsets,
         "token_logprobs": [token.logprob for token in tokens],
         "tokens": texts,
-        "top_logprobs": [{_spelt(top): top.logprob for top in reversed(token.top)} for token in tokens],
+        "top_logprobs": [None if token.logprob is None else _tops(token) for token in tokens],
     }
+
+
+def _tops(token: Spelt) -> dict[str, float | None]:
+    """The likeliest first among those of one spelling, as half a character may be."""
+    return {_spelt(top): top.logprob for top in reversed(token.top)}
 
 
 def _spelt(token: Spelt) -> str:

@@ -34,9 +34,11 @@ class CompletionRequest(SamplingFields):
     model: str = Field("", max_length=256, description="its name; the first one where none is given")
     prompt: str | Ids | Texts | IdLists = Field(description="a text or token ids, or a list of such")
     n: int | None = Field(None, ge=1, le=64, description="answers to each prompt; the i-th has choices i * n and up")
-    max_tokens: int | None = Field(None, ge=1, le=2**31, description="at most so many tokens in each answer; 16")
+    max_tokens: int | None = Field(
+        None, ge=0, le=2**31, description="at most so many tokens in each answer; 16. With echo it may be 0"
+    )
     logprobs: int | None = Field(None, ge=0, le=20, description="logarithms of the tokens, and of so many likeliest")
-    echo: bool | None = Field(None, description="begin each answer with its prompt; not together with logprobs")
+    echo: bool | None = Field(None, description="begin each answer with its prompt, logprobs included")
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     special: bool | None = Field(
@@ -48,9 +50,8 @@ class CompletionRequest(SamplingFields):
 
     def asks(self, owner: str) -> list[Ask]:
         """What is asked, one for each prompt. Raises Refusal for fields that contradict each other."""
-        if self.echo and self.logprobs is not None:
-            message = "echo is not supported together with logprobs"
-            raise Refusal(400, message, code="unsupported_parameter", param="echo")
+        if self.max_tokens == 0 and not self.echo:
+            raise Refusal(400, "max_tokens may be 0 only with echo", param="max_tokens")
         if self.stream_options and not self.stream:
             raise Refusal(400, "stream_options needs stream: true", param="stream_options")
         prompts = self._prompts()
@@ -64,7 +65,7 @@ class CompletionRequest(SamplingFields):
                 form=form(None, self.regex, self.grammar),
                 n=self.n or 1,
                 sampling=self.sampling(),
-                max_tokens=self.max_tokens or _TOKENS,
+                max_tokens=_TOKENS if self.max_tokens is None else self.max_tokens,
                 stop=self.stops(),
                 logprobs=self.logprobs,
                 special=bool(self.special),

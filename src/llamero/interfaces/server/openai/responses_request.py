@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Form
-from llamero.interfaces.server.fields import Strict
+from llamero.interfaces.server.fields import No, Strict
 from llamero.interfaces.server.openai.responses_input import Input, template_messages
 from llamero.interfaces.server.openai.tools import (
     Function,
@@ -63,7 +63,7 @@ class TextConfig(Strict):
 class ResponseStreamOptions(Strict):
     """What a stream tells besides."""
 
-    include_obfuscation: Literal[False] | None = Field(None, description="a hint; nothing is obfuscated")
+    include_obfuscation: No | None = Field(None, description="a hint; nothing is obfuscated")
 
 
 class ResponsesRequest(Strict):
@@ -101,7 +101,7 @@ class ResponsesRequest(Strict):
     truncation: Literal["auto", "disabled"] | None = Field(
         None, description="auto leaves out the oldest messages where the context is too short; disabled refuses"
     )
-    store: Literal[False] | None = Field(None, description="a hint; nothing is stored")
+    store: No | None = Field(None, description="a hint; nothing is stored")
     service_tier: Literal["auto", "default"] | None = Field(None, description="a hint; there is one tier")
     user: str | None = Field(None, description="a hint; changes nothing")
     safety_identifier: str | None = Field(None, description="a hint; changes nothing")

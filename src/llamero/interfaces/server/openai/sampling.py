@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from llamero.engine.sampling import Sampling
-from llamero.interfaces.server.fields import Strict
+from llamero.interfaces.server.fields import No, Strict
 
 Bias = dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
@@ -58,4 +58,4 @@ class StreamOptions(Strict):
     """What a stream tells besides."""
 
     include_usage: bool | None = Field(None, description="a last chunk without choices tells the tokens used")
-    include_obfuscation: Literal[False] | None = Field(None, description="a hint; nothing is obfuscated")
+    include_obfuscation: No | None = Field(None, description="a hint; nothing is obfuscated")

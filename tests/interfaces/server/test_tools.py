@@ -1,0 +1,209 @@
+"""Calls of functions through the official client: found in what a model writes, and required of random weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+
+from llamero import Llama
+from llamero.formats.gguf import write_gguf
+from llamero.interfaces.server.app import make_app
+from llamero.interfaces.server.library import Library
+from llamero.model.config import Config
+from llamero.model.config_files import config_to_gguf
+from llamero.model.weights import named_tensors
+
+ASK: Any = [{"role": "user", "content": "What is one and two?"}]
+PIECES = ["Let me add.", "\n", '{"name": "add"', ', "parameters": {"a": ', "1", ', "b": 2', "}}"]
+TWICE = [*PIECES[2:], "; ", '{"name": "add", ', '"parameters": ', '{"a": 3}', "}"]
+TEMPLATE = """\
+{% if tools %}{% for tool in tools %}{{ tool | tojson }}{% endfor %}
+Answer with {"name": function name, "parameters": dictionary of argument name and its value}.
+{% endif %}{% for message in messages %}{{ message.role }}: {{ message.content }}
+{% endfor %}assistant:"""
+ADD: Any = {
+    "type": "function",
+    "function": {
+        "name": "add",
+        "description": "Adds two numbers.",
+        "parameters": {
+            "type": "object",
+            "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+            "required": ["a"],
+            "additionalProperties": False,
+        },
+    },
+}
+WAIT: Any = {"type": "function", "function": {"name": "wait"}}
+
+
+def write_parrot(path: Path, pieces: list[str], template: str, noise: float = 0.0) -> Path:
+    """A model that says these pieces, each a token of its own, and ends; or, with noise, anything."""
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    spoken = [len(tokens) + place for place in range(len(pieces))]
+    tokens += [piece.replace(" ", "▁") for piece in pieces]
+    vocab = -(-len(tokens) // 32) * 32
+    tokens += [chr(0x4E00 + place) for place in range(vocab - len(tokens))]
+    config = Config(
+        dim=vocab, layers=1, heads=4, kv_heads=2, head_dim=32, ffn_dim=32, vocab=vocab, context=1024, tied=False
+    )
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in config.shapes().items()}
+    arrays |= {name: np.ones(array.shape, np.float32) for name, array in arrays.items() if array.ndim == 1}
+    arrays["embedding"] = np.eye(vocab, dtype=np.float32)
+    arrays["output"] = np.random.default_rng(3).normal(0, noise, (vocab, vocab)).astype(np.float32)
+    if spoken:
+        follows = dict.fromkeys(range(vocab), spoken[0]) | dict(zip(spoken, [*spoken[1:], 2], strict=True))
+        for token, following in follows.items():
+            arrays["output"][following, token] = 1.0
+    words = {
+        "general.name": "Parrot",
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": [-float(place) for place in range(vocab)],
+        "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * (vocab - 259)],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.chat_template": template,
+    }
+    write_gguf(path, config_to_gguf(config) | words, named_tensors(config, arrays, "gguf"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def ask(serve: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """Asks a parrot of some pieces, with tools."""
+    folder = tmp_path_factory.mktemp("parrots")
+    clients: dict[str, openai.OpenAI] = {}
+
+    def ask(pieces: list[str], *, template: str = TEMPLATE, noise: float = 0.0, **options: Any) -> Any:
+        key = repr((pieces, template, noise))
+        if key not in clients:
+            file = write_parrot(folder / f"{len(clients)}.gguf", pieces, template, noise)
+            url = serve(make_app(Library.of(Llama(file, threads=1), "parrot")))
+            clients[key] = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        given = {"model": "parrot", "messages": ASK, "tools": [ADD, WAIT], "temperature": 0 if not noise else 1}
+        return clients[key].chat.completions.create(**given | options)
+
+    yield ask
+    for client in clients.values():
+        client.close()
+
+
+def joined(stream: Any) -> tuple[str, list[tuple[str, str]], str]:
+    """A stream's text, its calls (name, arguments), and why it ended."""
+    text, calls, reason = "", {}, ""
+    for chunk in stream:
+        choice = chunk.choices[0]
+        text += choice.delta.content or ""
+        reason = choice.finish_reason or reason
+        for piece in choice.delta.tool_calls or ():
+            if piece.id:
+                assert piece.type == "function"
+                assert piece.index not in calls
+                calls[piece.index] = (piece.function.name, "")
+            name, arguments = calls[piece.index]
+            calls[piece.index] = (name, arguments + piece.function.arguments)
+    return text, [calls[index] for index in sorted(calls)], reason
+
+
+def test_words_and_a_call(ask: Callable[..., Any]) -> None:
+    choice = ask(PIECES).choices[0]
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content == "Let me add."
+    (call,) = choice.message.tool_calls
+    assert call.id.startswith("call_")
+    assert (call.type, call.function.name) == ("function", "add")
+    assert json.loads(call.function.arguments) == {"a": 1, "b": 2}
+    text, calls, reason = joined(ask(PIECES, stream=True))
+    assert (text, reason) == ("Let me add.", "tool_calls")
+    assert [(name, json.loads(arguments)) for name, arguments in calls] == [("add", {"a": 1, "b": 2})]
+
+
+def test_arguments_are_streamed_as_they_come(ask: Callable[..., Any]) -> None:
+    pieces = [piece for chunk in ask(PIECES, stream=True) for piece in chunk.choices[0].delta.tool_calls or ()]
+    assert len(pieces) >= 4
+    assert pieces[0].function.arguments == ""
+    assert all(piece.id is None for piece in pieces[1:])
+
+
+def test_several_calls_and_only_one(ask: Callable[..., Any]) -> None:
+    both = ask(TWICE).choices[0]
+    assert [json.loads(call.function.arguments) for call in both.message.tool_calls] == [{"a": 1, "b": 2}, {"a": 3}]
+    assert both.message.content is None
+    assert len({call.id for call in both.message.tool_calls}) == 2
+    alone = ask(TWICE, parallel_tool_calls=False)
+    assert len(alone.choices[0].message.tool_calls) == 1
+    assert alone.choices[0].finish_reason == "tool_calls"
+    assert alone.usage.completion_tokens <= 6
+    assert len(joined(ask(TWICE, stream=True))[1]) == 2
+    assert len(joined(ask(TWICE, stream=True, parallel_tool_calls=False))[1]) == 1
+
+
+def test_none_is_none(ask: Callable[..., Any]) -> None:
+    choice = ask(PIECES, tool_choice="none").choices[0]
+    assert choice.message.tool_calls is None
+    assert choice.message.content == "".join(PIECES)
+    assert choice.finish_reason == "stop"
+
+
+def test_a_call_that_is_cut_short(ask: Callable[..., Any]) -> None:
+    choice = ask(PIECES, max_tokens=5).choices[0]
+    assert choice.finish_reason == "length"
+    assert choice.message.tool_calls[0].function.arguments.startswith('{"a":')
+
+
+def test_required_of_random_weights(ask: Callable[..., Any]) -> None:
+    for seed in range(3):
+        choice = ask([], noise=0.05, tool_choice="required", seed=seed, max_tokens=80).choices[0]
+        assert choice.message.tool_calls
+        for call in choice.message.tool_calls:
+            arguments = json.loads(call.function.arguments)
+            if call.function.name == "add":
+                assert isinstance(arguments["a"], int)
+            assert call.function.name in ("add", "wait")
+
+
+def test_named_of_random_weights(ask: Callable[..., Any]) -> None:
+    choice: Any = {"type": "function", "function": {"name": "add"}}
+    options: dict[str, Any] = {"noise": 0.05, "tool_choice": choice, "parallel_tool_calls": False, "max_tokens": 80}
+    for seed in range(3):
+        _, calls, _ = joined(ask([], seed=seed, stream=True, **options))
+        assert [name for name, _ in calls] == ["add"]
+        assert json.loads(calls[0][1]).keys() <= {"a", "b"}
+
+
+def test_a_call_or_json_of_a_schema(ask: Callable[..., Any]) -> None:
+    truth = {"x": {"type": "boolean"}}
+    schema = {"type": "object", "properties": truth, "required": ["x"], "additionalProperties": False}
+    form: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
+    for seed in range(4):
+        message = ask([], noise=0.05, response_format=form, seed=seed, max_tokens=80).choices[0].message
+        assert message.tool_calls or json.loads(message.content).keys() == {"x"}
+
+
+def test_results_go_back(ask: Callable[..., Any]) -> None:
+    called = ask(PIECES).choices[0].message
+    result: Any = {"role": "tool", "tool_call_id": called.tool_calls[0].id, "content": "3"}
+    assert ask(PIECES, messages=[*ASK, called.model_dump(), result]).choices[0].message.tool_calls
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"tool_choice": {"type": "function", "function": {"name": "subtract"}}}, "not among the tools"),
+        ({"tools": [ADD, ADD]}, "two functions are named 'add'"),
+        ({"tools": [], "tool_choice": "required"}, "there are no tools"),
+        ({"template": "{{ messages[0].content }}"}, "shows no functions"),
+        ({"tool_choice": "required", "extra_body": {"regex": "x"}}, "does not go together with tools"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "custom"),
+    ],
+)
+def test_refused_by_name(ask: Callable[..., Any], changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=words):
+        ask(PIECES, **changed)
