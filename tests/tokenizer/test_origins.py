@@ -167,3 +167,22 @@ def test_a_text_that_is_not_shown_is_nowhere() -> None:
     body = "{% if m.role == 'user' %}{{ m.content }}{% endif %}"
     messages = [{"role": "user", "content": "Shown."}, {"role": "assistant", "content": "Not shown."}]
     assert told(ChatTemplate(headers(body)), messages) == [("user", 0, "Shown.")]
+
+
+def test_several_calls_that_a_template_takes_one_by_one() -> None:
+    function = {"name": "weather", "arguments": {"city": "Rome"}}
+    calls = [{"id": str(number), "type": "function", "function": function} for number in (1, 2)]
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "Weather?"},
+        {"role": "assistant", "content": None, "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "1", "content": "sunny"},
+        {"role": "tool", "tool_call_id": "2", "content": "cold"},
+    ]
+    found = told(ChatTemplate.builtin("llama-3.1"), messages)
+    assert [(origin, message) for origin, message, _ in found] == [
+        ("user", 0),
+        *[("assistant", 1)] * 2,
+        ("tool", 2),
+        *[("assistant", 1)] * 2,
+        ("tool", 3),
+    ]

@@ -68,8 +68,10 @@ def chat_prompt(
     """A conversation up to where the assistant is to speak.
 
     room: how many tokens it may have; the oldest messages after a leading system message are left out, whole, until
-    it fits or one is left. None leaves nothing out.
+    it fits or one is left. None leaves nothing out. Raises TemplateError.
     """
+    if taken := sorted({"tools", "add_generation_prompt"} & variables.keys()):
+        raise TemplateError(f"{taken[0]} cannot be given as a variable of a chat template")
 
     def encode(kept: Sequence[Mapping[str, Any]]) -> list[int]:
         return template.encode(tokenizer, kept, tools=tools, **variables)

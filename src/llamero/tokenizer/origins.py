@@ -48,6 +48,7 @@ def origins(
     template: ChatTemplate,
     special_tokens: Iterable[str],
     messages: Sequence[Mapping[str, Any]],
+    /,
     *,
     tools: Sequence[Mapping[str, Any]] | None = None,
     **variables: Any,

@@ -114,3 +114,16 @@ def test_refused_like_the_request_itself(client: httpx.Client, body: dict[str, A
     answers = [client.post(path, json=body) for path in ("/v1/inspect", "/v1/chat/completions")]
     assert answers[0].status_code == answers[1].status_code >= 400
     assert answers[0].json() == answers[1].json()
+
+
+@pytest.mark.parametrize(
+    "name", ["tools", "messages", "add_generation_prompt", "bos_token", "self", "tokenizer", "a b"]
+)
+def test_no_name_of_a_variable_does_harm(client: httpx.Client, name: str) -> None:
+    body = {"messages": [HELLO], "max_tokens": 1, "template_variables": {name: 1}}
+    for path in ("/v1/inspect", "/v1/chat/completions"):
+        answer = client.post(path, json=body)
+        reserved = name in ("tools", "messages", "add_generation_prompt", "bos_token")
+        assert answer.status_code == (400 if reserved else 200), answer.text
+        if reserved:
+            assert f"{name} cannot be given as a variable" in answer.json()["error"]["message"]

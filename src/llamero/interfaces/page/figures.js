@@ -14,6 +14,11 @@ export function percent(share) {
   return `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)} %`;
 }
 
+/** A time in the unit that suits it. */
+function lasting(seconds) {
+  return seconds < 1 ? `${Math.max(1, Math.round(seconds * 1000))} ms` : `${seconds.toFixed(1)} s`;
+}
+
 /** The figures of a message as short phrases with longer explanations: [{text, title}]. */
 export function phrases({ figures = {}, finish, model }) {
   const { prompt, cached, completion, dropped, first, rest } = figures;
@@ -22,9 +27,10 @@ export function phrases({ figures = {}, finish, model }) {
   if (completion) found.push({ text: counted(completion, "token"), title: "Tokens of the answer" });
   if (completion > 1 && rest > 0) {
     const speed = (completion - 1) / rest;
-    found.push({ text: `${speed.toFixed(speed < 20 ? 1 : 0)} tokens/s`, title: "Speed after the first token" });
+    const words = speed < 20 ? speed.toFixed(1) : number.format(Math.round(speed));
+    found.push({ text: `${words} tokens/s`, title: "Speed after the first token" });
   }
-  if (first) found.push({ text: `first after ${first.toFixed(2)} s`, title: "From sending to the first token" });
+  if (first) found.push({ text: `first after ${lasting(first)}`, title: "From sending to the first token" });
   if (prompt) {
     const reused = cached ? ` (${number.format(cached)} cached)` : "";
     found.push({ text: `prompt ${number.format(prompt)}${reused}`, title: "Tokens of the prompt, and those found in the cache" });

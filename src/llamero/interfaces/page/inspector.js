@@ -51,7 +51,7 @@ export class Inspector {
     const { prompt_tokens: all, cached_tokens: cached, dropped_tokens: dropped, context } = found;
     const facts = [
       ["Model", found.model],
-      ["Template", found.template],
+      ["Template", found.template === "custom" ? "the model's own" : found.template],
       ["Prompt", `${counted(all, "token")} of ${context}`],
       ["In the cache now", counted(cached, "token")],
       ...(sent?.cached !== undefined ? [["In the cache when sent", counted(sent.cached, "token")]] : []),
@@ -76,11 +76,14 @@ export class Inspector {
     const text = Array.from(found.text); // places count characters, not UTF-16
     const counts = new Map();
     const elements = [];
+    let shownTo = 0; // a character of several tokens stands at the first of them
     for (const [index, token] of found.tokens.entries()) {
       const spans = spansOf(found, token);
       const origin = spans[0]?.origin ?? "template";
       counts.set(origin, (counts.get(origin) ?? 0) + 1);
-      const pieces = spans.map((span) => [span.origin, text.slice(Math.max(span.start, token.start), Math.min(span.end, token.end)).join("")]);
+      const piece = ({ start, end }) => text.slice(Math.max(start, token.start, shownTo), Math.min(end, token.end)).join("");
+      const pieces = spans.map((span) => [span.origin, piece(span)]).filter(([, words]) => words);
+      shownTo = token.end;
       elements.push(tokenElement(index, token, pieces.length ? pieces : [[origin, token.text]]));
       if (token.text.endsWith("\n")) elements.push(make("br"));
     }
@@ -130,8 +133,8 @@ function tokenElement(index, token, pieces) {
   const states = ["special", "cached", "dropped"].filter((state) => token[state]);
   const parts = pieces.map(([origin, text]) => make("span", { class: `origin-${origin}` }, shown(text)));
   const id = make("span", { class: "token-id" }, String(token.id));
-  const own = { class: ["prompt-token", ...states].join(" "), role: "img", tabindex: index ? -1 : 0, "data-index": index };
-  return make("span", own, ...parts, id);
+  const own = { class: ["prompt-token", ...states].join(" "), tabindex: index ? -1 : 0, "data-index": index };
+  return make("span", { ...own, role: "img", "aria-label": shown(token.text) }, ...parts, id);
 }
 
 function meter(all, cached, context) {

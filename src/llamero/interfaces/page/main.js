@@ -77,6 +77,7 @@ class Page {
     this.modelList.replaceChildren(...this.models.map(({ id }) => make("option", { value: id }, id)));
     this.modelList.disabled = this.models.length === 0;
     this.#showModel();
+    this.show();
   }
 
   open(conversation) {
@@ -232,6 +233,7 @@ class Page {
         this.open(copy);
         toast("This is a new chat that begins with what was said so far.");
       },
+      tellModel: (model) => this.models?.length !== 1 || this.models[0].id !== model,
       inspect: (message) => this.inspector.open(this.#body(here(), message), message.figures),
       remove: (message) => {
         const conversation = here();

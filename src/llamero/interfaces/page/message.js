@@ -10,7 +10,7 @@ const NAMES = { user: "You", assistant: "Llama" };
 
 /**
  * The view of one message. `actions`: what happens on copy, edit, regenerate, choose, branch, inspect and remove, each
- * called with the message (edit: also the new text; choose: the version).
+ * called with the message (edit: also the new text; choose: the version). tellModel: whether a model needs its name said.
  */
 export class MessageView {
   #markdown = new Markdown();
@@ -41,7 +41,8 @@ export class MessageView {
     this.element.classList.toggle("last", last);
     if (!this.#editing) this.#showBody(writing);
     const { index, all } = versions(conversation, this.message);
-    const state = [Boolean(writing), index, all.length, this.#asTokens, this.#editing].join();
+    const named = this.actions.tellModel(this.message.model);
+    const state = [Boolean(writing), index, all.length, this.#asTokens, this.#editing, named].join();
     if (state === this.#shown) return;
     this.#shown = state;
     const parts = this.#editing || writing ? [] : [this.#switch(index, all), this.#tools(), this.#figures()];
@@ -120,7 +121,7 @@ export class MessageView {
       iconButton("branch", "Continue from here in a new chat", () => actions.branch(message)),
       iconButton("trash", "Delete this message and what follows", () => actions.remove(message)),
     ];
-    return make("span", { class: "tools", role: "toolbar", "aria-label": "Message" }, ...tools);
+    return make("span", { class: "tools", role: "toolbar", "aria-label": "What to do with it" }, ...tools);
   }
 
   #tokensButton() {
@@ -134,7 +135,8 @@ export class MessageView {
 
   #figures() {
     if (this.message.role !== "assistant") return null;
-    const found = phrases(this.message);
+    const { model, ...rest } = this.message;
+    const found = phrases(this.actions.tellModel(model) ? this.message : rest);
     return found.length ? make("span", { class: "figures" }, ...found.map(({ text, title }) => make("span", { title }, text))) : null;
   }
 

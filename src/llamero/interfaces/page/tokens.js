@@ -8,8 +8,9 @@ import { walkable } from "./popover.js";
 export function tokenView(tokens) {
   const view = make("div", { class: "tokens", role: "group", "aria-label": "Tokens with their probabilities; arrow keys walk over them" });
   for (const [index, [text, logprob]] of tokens.entries()) {
-    const tint = `tint-${tintOf(Math.exp(logprob))}`;
-    view.append(make("span", { class: `token ${tint}`, role: "img", tabindex: index ? -1 : 0, "data-index": index }, shown(text)));
+    const share = Math.exp(logprob);
+    const own = { class: `token tint-${tintOf(share)}`, "data-index": index, tabindex: index ? -1 : 0 };
+    view.append(make("span", { ...own, role: "img", "aria-label": `${shown(text)}, ${percent(share)}` }, shown(text)));
     if (text.endsWith("\n")) view.append(make("br"));
   }
   walkable(view, ".token", (span) => describe(tokens[Number(span.dataset.index)]));

@@ -79,7 +79,7 @@ export class Transcript {
       "div",
       { class: "greeting" },
       make("h2", {}, "What shall we talk about?"),
-      make("p", {}, "Everything stays on this machine: the model, and in this browser your conversations."),
+      make("p", {}, "The model runs where llamero runs, and conversations stay in this browser."),
       make("div", { class: "starters" }, ...buttons),
     );
   }
