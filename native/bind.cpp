@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
 #include <stdexcept>
 #include <string>
@@ -209,6 +210,49 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> view_of(nb::handle_t<Array> self) {
     return nb::ndarray<nb::numpy, float, nb::ndim<2>>(array.data(), 2, shape, self);
 }
 
+typedef nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu> Writable;
+
+void exponentials(const Floats& x, const Writable& y, const std::string& level) {
+    if (x.size() != y.size()) throw std::invalid_argument("x and y differ in size");
+    const Kernels& kernels = kernels_of(level);
+    nb::gil_scoped_release free;
+    kernels.choices.exponentials(x.data(), y.data(), static_cast<int64_t>(x.size()));
+}
+
+// Scratch of a choice; it is kept for each thread, so that its memory is not given back and asked for again.
+struct Scratch {
+    std::vector<float> most, few;
+    std::vector<double> mass;
+
+    explicit Scratch(int64_t count) { grow(count); }
+    void grow(int64_t count) {
+        const size_t blocks = static_cast<size_t>((count + Choosing::BLOCK - 1) / Choosing::BLOCK);
+        const size_t many = std::max(blocks, static_cast<size_t>(Choosing::FEW));
+        if (most.size() >= blocks && mass.size() >= many) return;
+        most.resize(blocks);
+        few.resize(many + static_cast<size_t>(Choosing::BLOCK));
+        mass.resize(many);
+    }
+};
+
+int64_t choose(const Floats& logits, float temperature, int64_t top_k, double top_p, float least, double uniform,
+               const std::string& level) {
+    const int64_t count = static_cast<int64_t>(logits.size());
+    if (count < 1 || !(temperature > 0)) throw std::invalid_argument("there is nothing to choose");
+    const Kernels& kernels = kernels_of(level);
+    nb::gil_scoped_release free;
+    static thread_local Scratch scratch(count);
+    scratch.grow(count);
+    return kernels.choices.choose({logits.data(), count, temperature, top_k, top_p, least, uniform,
+                                   scratch.most.data(), scratch.few.data(), scratch.mass.data()});
+}
+
+void bind_choices(nb::module_& m) {
+    m.def("exponentials", &exponentials, "x"_a, "y"_a, "level"_a = "", "y = e^x.");
+    m.def("choose", &choose, "logits"_a, "temperature"_a, "top_k"_a, "top_p"_a, "least"_a, "uniform"_a,
+          "level"_a = "", "The token that the chain of samplers chooses, or -1 where rounding could decide.");
+}
+
 void bind_memory(nb::module_& m) {
     nb::class_<Array>(m, "Array", "Rows of floats; recycled by its machine when dropped.")
         .def_prop_ro("shape", [](const Array& a) { return nb::make_tuple(a.rows(), a.cols()); })
@@ -311,6 +355,7 @@ NB_MODULE(_native, m) {
     m.def("levels", &level_names, "Instruction-set levels that run here, weakest first.");
     m.def("usable_cores", &usable_cores, "Processor cores that this process may use.");
     bind_memory(m);
+    bind_choices(m);
     bind_machine(m);
     bind_tokenizer(m);
     bind_training(m);

@@ -134,6 +134,29 @@ struct Limits {
 };
 
 // All kernels of one level. native/kernels/level.cpp builds it; nothing else names a level's functions.
+// How a token is chosen from logits that are finite or minus infinity; see engine/sampling.py for the chain.
+struct Choosing {
+    static constexpr int64_t UNSURE = -1;
+    static constexpr int64_t BLOCK = 64;   // logits that are looked at, or passed over, together
+    static constexpr int64_t FEW = 4096;   // values that are rather sorted
+
+    const float* logits;
+    int64_t count;
+    float temperature;
+    int64_t top_k;   // 0 is off
+    double top_p;    // 1 is off
+    float least;     // min_p as the least scaled logit, the highest being 0
+    double uniform;  // from 0 up to but not including 1
+    float* most;     // scratch: a float for each block
+    float* few;      // scratch: for each block or FEW, whichever is more, and a block more
+    double* mass;    // scratch: for each block or FEW, whichever is more
+};
+
+struct Choices {
+    void (*exponentials)(const float* x, float* y, int64_t count);  // y = e^x; y may be x
+    int64_t (*choose)(const Choosing& task);                        // the token, or UNSURE
+};
+
 struct Kernels {
     const char* level;
     Products products;
@@ -142,6 +165,7 @@ struct Kernels {
     Limits limits;
     Training training;
     LowRank low_rank;
+    Choices choices;
 };
 
 // The levels that this processor and operating system can run, weakest first; ends with a null pointer.
@@ -159,6 +183,7 @@ Rowwise rowwise();      // rowwise.cpp
 Attention attention();  // attention.cpp
 Limits limits();        // limits.cpp
 Training training();    // training.cpp
+Choices choices();      // choosing.cpp
 LowRank low_rank();     // low_rank.cpp
 }  // namespace LLAMERO_LEVEL
 }  // namespace llamero

@@ -24,7 +24,7 @@ FLOOR = {
     "errors": 1,
     "_native": 1,
 }
-NATIVE = {"ops/native_ops.py", "tokenizer/merges.py"}  # who may touch the extension
+NATIVE = {"ops/choosing.py", "ops/native_ops.py", "tokenizer/merges.py"}  # who may touch the extension
 TORCH = {"ops/torch_ops.py", "ops/torch_cpu.py", "training/"}  # who may touch torch
 ROLLOUTS = "training/"  # may use the engine, for rollouts only
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))

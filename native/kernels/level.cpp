@@ -9,7 +9,7 @@ namespace LLAMERO_LEVEL {
 
 const Kernels& kernels() {
     static const Kernels table{LLAMERO_STRING(LLAMERO_LEVEL), products(), rowwise(), attention(), limits(),
-                               training(), low_rank()};
+                               training(), low_rank(), choices()};
     return table;
 }
 

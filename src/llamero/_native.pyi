@@ -58,6 +58,20 @@ def begin(
 ) -> Step:
     """Plan a step: for each sequence its first new position, its number of new tokens, and its pages."""
 
+def exponentials(x: NDArray[np.float32], y: NDArray[np.float32], level: str = "") -> None:
+    """y = e^x."""
+
+def choose(
+    logits: NDArray[np.float32],
+    temperature: float,
+    top_k: int,
+    top_p: float,
+    least: float,
+    uniform: float,
+    level: str = "",
+) -> int:
+    """The token that the chain of samplers chooses, or -1 where rounding could decide."""
+
 class Machine:
     """The operations, on a pool of threads of its own."""
 

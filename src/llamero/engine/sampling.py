@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamero.errors import ConstraintError, SettingError, WeightsError, nearest
+from llamero.ops.choosing import choose, exponentials
 
 Logits: TypeAlias = NDArray[np.float32]
 Kept: TypeAlias = NDArray[np.intp]
@@ -195,6 +196,16 @@ class Sampler:
         logits[self._bias_ids] += self._bias
         if settings.temperature < _GREEDY:
             return int(logits.argmax())
+        uniform = self._random.random()
+        if settings.typical_p == 1:
+            token = choose(logits, settings.temperature, settings.top_k, settings.top_p, settings.min_p, uniform)
+            if token is not None:
+                return token
+        return self._chain(logits, uniform)
+
+    def _chain(self, logits: Logits, uniform: float) -> int:
+        """The chain from the temperature on, cut by cut; `choose` gives the same sooner."""
+        settings = self.settings
         temperature(logits, settings.temperature)
         ids: Kept | None = None
         for name, neutral, cut in _CUTS:
@@ -203,7 +214,7 @@ class Sampler:
                 kept = cut(logits, value)
                 logits = logits[kept]
                 ids = kept if ids is None else ids[kept]
-        drawn = draw(logits, self._random.random())
+        drawn = draw(logits, uniform)
         return drawn if ids is None else int(ids[drawn])
 
 
@@ -235,14 +246,14 @@ def top_k(logits: Logits, k: int) -> Kept:
 
 def top_p(logits: Logits, p: float) -> Kept:
     """The fewest tokens that together hold probability p."""
-    weights = np.exp(logits - logits.max())
+    weights = exponentials(logits - logits.max())
     total = weights.sum(dtype=np.float64)
     # Tokens lighter than (1 - p) / vocab hold less than 1 - p together, so none of them is needed; half of that
     # leaves room for rounding.
     likely = np.flatnonzero(weights >= 0.5 * (1 - p) * total / len(weights))
     values = logits[likely]
     falling = np.sort(values)[::-1]
-    count = _crossing(np.exp(falling - falling[0]), p * total, "left") + 1
+    count = _crossing(exponentials(falling - falling[0]), p * total, "left") + 1
     return likely[_at_least(values, falling[count - 1], count)]
 
 
@@ -279,7 +290,7 @@ _CUTS: tuple[tuple[str, float, Callable[[Logits, Any], Kept]], ...] = (
 
 def draw(logits: Logits, uniform: float) -> int:
     """The index where the cumulated probability passes `uniform`, a number from 0 up to but not including 1."""
-    weights = np.exp(logits - logits.max())
+    weights = exponentials(logits - logits.max())
     index = _crossing(weights, uniform * weights.sum(dtype=np.float64), "right")
     while not weights[index]:  # rounding may lead behind the last token with any probability
         index -= 1
@@ -329,7 +340,7 @@ def _check_finite(logits: Logits, position: int) -> None:
 
 def _logprobs(logits: Logits, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:
     highest = float(logits.max())
-    total = highest + float(np.log(np.exp(logits - highest).sum(dtype=np.float64)))
+    total = highest + float(np.log(exponentials(logits - np.float32(highest)).sum(dtype=np.float64)))
     best = _largest(logits, count) if count else np.empty(0, np.intp)
     ranked = best[np.argsort(-logits[best], kind="stable")]
     return float(logits[token]) - total, tuple((int(i), float(logits[i]) - total) for i in ranked)
