@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from llamero.errors import SettingError, nearest
+
+Schema: TypeAlias = Mapping[str, Any] | bool
+"""A JSON schema; True is any JSON."""
 
 FormKind = Literal["json_object", "json_schema", "regex", "grammar"]
 
@@ -21,7 +24,7 @@ class Form:
     """
 
     kind: FormKind
-    source: str | bool | Mapping[str, Any] | None = None
+    source: str | Schema | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(FormKind):
@@ -35,3 +38,12 @@ class Form:
         kinds, what = wanted[self.kind]
         if not isinstance(self.source, kinds):
             raise SettingError(f"{self.kind} takes {what}, got {type(self.source).__name__}")
+
+
+def form_of(*, json_schema: Schema | None = None, regex: str | None = None, grammar: str | None = None) -> Form | None:
+    """The form that one of three options gives; None for none of them. Raises SettingError for several."""
+    options: dict[FormKind, str | Schema | None] = {"json_schema": json_schema, "regex": regex, "grammar": grammar}
+    given = [(kind, source) for kind, source in options.items() if source is not None]
+    if len(given) > 1:
+        raise SettingError(f"{given[0][0]} and {given[1][0]} are two forms; an answer has one")
+    return Form(kind=given[0][0], source=given[0][1]) if given else None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from llamero.engine.constrain import Constraints
 from llamero.engine.constraint import Constraint
 from llamero.engine.context import Overflow
-from llamero.engine.form import Form
+from llamero.engine.form import Form, Schema, form_of
 from llamero.engine.generate import Engine, Progress
 from llamero.engine.request import Request
 from llamero.engine.sampling import Sampling, SamplingOptions
@@ -48,6 +48,9 @@ _OTHER_OPTIONS = (
     "overflow",
     "keep",
     "special",
+    "json_schema",
+    "regex",
+    "grammar",
     "progress",
     "tools",
     "adapter",
@@ -140,6 +143,9 @@ class Llama:
         keep: int | None = ...,
         special: bool = ...,
         adapter: str | None = ...,
+        json_schema: Schema | None = ...,
+        regex: str | None = ...,
+        grammar: str | None = ...,
         progress: Progress | None = ...,
         **sampling: Unpack[SamplingOptions],
     ) -> Completion: ...
@@ -156,6 +162,9 @@ class Llama:
         keep: int | None = ...,
         special: bool = ...,
         adapter: str | None = ...,
+        json_schema: Schema | None = ...,
+        regex: str | None = ...,
+        grammar: str | None = ...,
         progress: Progress | None = ...,
         **sampling: Unpack[SamplingOptions],
     ) -> Stream: ...
@@ -171,6 +180,9 @@ class Llama:
         keep: int | None = None,
         special: bool = False,
         adapter: str | None = None,
+        json_schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
         progress: Progress | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> Completion | Stream:
@@ -180,15 +192,19 @@ class Llama:
         that end the answer and are not part of it. stream: give the pieces as they come. logprobs: report each
         token's logarithm and those of so many likeliest. overflow, keep: what to do when the tokens do not fit, and
         how many of the first to keep then (None for BOS); see engine/context.py. special: find special tokens such
-        as <|eot_id|> in the text; otherwise they are plain text. adapter: the name of the one to write with. progress:
+        as <|eot_id|> in the text; otherwise they are plain text. adapter: the name of the one to write with.
+        json_schema, regex, grammar: the form that the whole answer has, at most one of them; see engine/form.py. An
+        answer whose room runs out is closed in time where that is possible, with finish_reason "length". progress:
         told while a long prompt is read. The rest: see `Sampling`.
 
-        Raises SettingError for an option that is unknown or out of range and ContextOverflow for a prompt that does
-        not fit, both before any work; WeightsError for a model whose output is not finite.
+        Raises SettingError for an option that is unknown or out of range, or a form that cannot be enforced, and
+        ContextOverflow for a prompt that does not fit, all before any work; WeightsError for a model whose output is
+        not finite.
         """
         read = text_prompt(self.tokenizer, prompt, special=special, keep=keep)
         options = {"max_tokens": max_tokens, "overflow": overflow, "logprobs": logprobs, "adapter": adapter}
-        return self._answer(read, stream, stop, options, sampling, progress)
+        form = form_of(json_schema=json_schema, regex=regex, grammar=grammar)
+        return self._answer(read, stream, stop, form, options, sampling, progress)
 
     @overload
     def chat(
@@ -204,6 +220,9 @@ class Llama:
         top_logprobs: int = ...,
         overflow: Overflow = ...,
         adapter: str | None = ...,
+        json_schema: Schema | None = ...,
+        regex: str | None = ...,
+        grammar: str | None = ...,
         progress: Progress | None = ...,
         **sampling: Unpack[SamplingOptions],
     ) -> Completion: ...
@@ -221,6 +240,9 @@ class Llama:
         top_logprobs: int = ...,
         overflow: Overflow = ...,
         adapter: str | None = ...,
+        json_schema: Schema | None = ...,
+        regex: str | None = ...,
+        grammar: str | None = ...,
         progress: Progress | None = ...,
         **sampling: Unpack[SamplingOptions],
     ) -> Stream: ...
@@ -237,6 +259,9 @@ class Llama:
         top_logprobs: int = 0,
         overflow: Overflow = "error",
         adapter: str | None = None,
+        json_schema: Schema | None = None,
+        regex: str | None = None,
+        grammar: str | None = None,
         progress: Progress | None = None,
         **sampling: Unpack[SamplingOptions],
     ) -> Completion | Stream:
@@ -257,7 +282,8 @@ class Llama:
         )
         top = top_logprobs if logprobs else None
         options = {"max_tokens": max_tokens, "overflow": overflow, "logprobs": top, "adapter": adapter}
-        return self._answer(read, stream, stop, options, sampling, progress)
+        form = form_of(json_schema=json_schema, regex=regex, grammar=grammar)
+        return self._answer(read, stream, stop, form, options, sampling, progress)
 
     def make_constraint(self, form: Form) -> Constraint:
         """What keeps answers to a form; requests may share it. The first one of a model takes 0.1 to 1 s.
@@ -313,6 +339,7 @@ class Llama:
         prompt: Prompt,
         stream: bool,
         stop: Stop,
+        form: Form | None,
         options: Mapping[str, Any],
         sampling: Mapping[str, Any],
         progress: Progress | None,
@@ -323,11 +350,12 @@ class Llama:
             keep=prompt.keep,
             sampling=settings,
             stop_ids=self.tokenizer.stop_ids,
+            constraint=self.make_constraint(form) if form else None,
             **options,
         )
         engine = self.engine
         run, stops = engine.plan(request), Stops(_stops(stop))
-        decoder = self.tokenizer.stream(start=prompt.fresh)
+        decoder = self.tokenizer.stream(start=prompt.fresh and not form)  # a form may begin with a space
         answer = Stream(generate_text(engine, run, decoder, stops, progress), run, stops, prompt.dropped)
         if stream:
             return answer

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 from typing import Any
 
+from llamero.errors import SettingError
 from llamero.interfaces.adapters import parse_source
 from llamero.interfaces.cli.progress import progress
 from llamero.interfaces.llama import Llama
@@ -63,6 +66,43 @@ def add_answer_options(parser: argparse.ArgumentParser) -> None:
     )
     for name, (kind, what) in SAMPLING.items():
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar="X" if kind is float else "N", help=what)
+
+
+def add_form_options(parser: argparse.ArgumentParser) -> None:
+    """What form the answer is to have."""
+    group = parser.add_argument_group("form of the answer").add_mutually_exclusive_group()
+    group.add_argument("--json-schema", metavar="FILE|JSON", help="JSON of this schema: a file, or the schema itself")
+    group.add_argument("--regex", metavar="REGEX", help="a text that this regular expression matches from end to end")
+    group.add_argument("--grammar", metavar="FILE", help="a text of this grammar: Lark, or GBNF as llama.cpp reads it")
+
+
+def form_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The form that was asked for, by its name in Python. Raises SettingError for a schema that is no JSON."""
+    if args.json_schema is not None:
+        return {"json_schema": _schema(args.json_schema)}
+    if args.grammar is not None:
+        return {"grammar": _read(args.grammar)}
+    return {} if args.regex is None else {"regex": args.regex}
+
+
+def _schema(source: str) -> Any:
+    text = source if source.lstrip().startswith("{") else _read(source)
+    try:
+        schema = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SettingError(
+            f"--json-schema: {'' if text is source else source + ': '}this is no JSON: {error}"
+        ) from None
+    if not isinstance(schema, dict):
+        raise SettingError(f"--json-schema: a schema is a JSON object, not {type(schema).__name__}")
+    return schema
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingError(f"{path}: {error}") from None
 
 
 def load(args: argparse.Namespace) -> Llama:

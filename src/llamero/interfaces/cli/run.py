@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from llamero.errors import SettingError
-from llamero.interfaces.cli.options import add_answer_options, add_model_options, answer_options, load
+from llamero.interfaces.cli.options import (
+    add_answer_options,
+    add_form_options,
+    add_model_options,
+    answer_options,
+    form_options,
+    load,
+)
 from llamero.interfaces.cli.progress import progress
 from llamero.interfaces.cli.terminal import figures, note, write
 from llamero.interfaces.completion import Completion, Stream
@@ -23,6 +30,7 @@ examples:
   llamero run -m instruct.gguf --chat "What is the capital of Peru?"
   llamero run -m model.gguf -f long.txt --context 32768 --overflow truncate
   git diff | llamero run -m instruct.gguf --chat --system "Write a commit message for this diff." -
+  llamero run -m instruct.gguf --chat "Who wrote Moby Dick?" --json-schema author.json
   llamero run -m model.gguf "Dear diary," --json --seed 7 | jq .text
 """
 
@@ -38,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print no figures")
     add_model_options(parser)
     add_answer_options(parser)
+    add_form_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,11 +54,12 @@ def run(args: argparse.Namespace) -> int:
     prompt = _prompt(args)
     if args.system is not None and not args.chat:
         raise SettingError("--system belongs to --chat")
+    options = answer_options(args) | form_options(args)
     with load(args) as llama:
         if not args.quiet and llama.context < llama.config.context and args.context is None:
             note(f"[context {llama.context} of the model's {llama.config.context} tokens; --context N asks for more]")
         with progress("reading the prompt", "tokens") as bar:
-            stream = _start(llama, args, prompt, answer_options(args) | {"progress": bar})
+            stream = _start(llama, args, prompt, options | {"progress": bar})
             first = next(stream, None)
         if args.json:
             for _ in stream:
