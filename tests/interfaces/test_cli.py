@@ -254,7 +254,9 @@ def test_figures_say_why_it_ended() -> None:
         times = Timings(prompt_seconds=1, prompt_per_second=8, completion_seconds=2, completion_per_second=4.5)
         values: dict[str, Any] = {"text": "", "ids": (), "stop": None, "seed": 3, "timings": times, "logprobs": None}
         values |= {"finish_reason": "stop", "prompt_tokens": 8, "completion_tokens": 9, "cached_tokens": 0}
-        return figures(Completion(**(values | {"dropped_tokens": 0} | changed)), 20)
+        return figures(
+            Completion(**(values | {"dropped_tokens": 0, "drafted_tokens": 0, "accepted_tokens": 0} | changed)), 20
+        )
 
     assert tell() == "[prompt 8 tokens at 8.0/s; answer 9 tokens at 4.5/s; seed 3]"
     assert "8 tokens, 5 cached at" in tell(cached_tokens=5)

@@ -22,8 +22,8 @@ class Choosers:
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
 
-    def choose(self, runs: Sequence[Run], logits: Logits) -> list[Outcome]:
-        """Each run chooses from its row of the logits (rows, vocab); what goes wrong with one is its outcome."""
+    def choose(self, runs: Sequence[Run], logits: Sequence[Logits]) -> list[Outcome]:
+        """Each run chooses from its logits (vocab,); what goes wrong with one is its outcome."""
         parts = min(self._threads, len(runs) // _FEW)
         if parts < 2:
             return [_outcome(run, row) for run, row in zip(runs, logits, strict=True)]

@@ -21,6 +21,7 @@ from llamero.engine.request import Request, Run, check_ids
 from llamero.engine.sampling import Choice, scored
 from llamero.engine.schedule import Scheduler
 from llamero.engine.sequence import Sequence
+from llamero.engine.speculate import Speculation
 from llamero.errors import ContextOverflow, WeightsError
 from llamero.model.adapter import Adapter
 from llamero.model.cache import Cache
@@ -41,7 +42,7 @@ class Engine(Generic[A, W]):
     one context. vocab: the ids that may be read and chosen are those below it; None is all. chunk: how many prompt
     tokens one forward pass reads at most; progress and Ctrl-C come between passes. lock: covers each step; whoever
     touches the pool holds it. scheduler: serves this engine's runs; there is one.
-    adapters: LoRA adapters, by name.
+    adapters: LoRA adapters, by name. speculation: guesses what comes next, if that is wanted.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Engine(Generic[A, W]):
         self.vocab = min(vocab or weights.config.vocab, weights.config.vocab)
         self.pool = Pool(Cache(ops, weights.config, max(room or context, context), cache))
         self.lock = threading.Lock()
+        self.speculation: Speculation | None = None
         self.scheduler = Scheduler(self)
 
     def plan(self, request: Request) -> Run:
@@ -77,18 +79,24 @@ class Engine(Generic[A, W]):
     def step(self, shares: Ids[tuple[Sequence, int]]) -> NDArray[np.float32]:
         """One forward pass over the next `count` pending tokens of each (sequence, count).
 
-        Returns logits (rows, vocab): one row for each sequence that has nothing pending afterwards, in order.
+        Returns logits (rows, vocab): one row for each sequence that has nothing pending afterwards, in order; where
+        tokens were guessed, another after each of these.
         """
         with self.lock:
             return self.forward(shares)
 
     def forward(self, shares: Ids[tuple[Sequence, int]]) -> NDArray[np.float32]:
         """`step`, for those who hold the lock."""
+        guesses = [len(sequence.ahead) for sequence, _ in shares]
         x, ends = self._advance(shares)
-        rows = [end - 1 for end, (sequence, _) in zip(ends, shares, strict=True) if not sequence.pending]
+        rows: list[int] = []
+        adapters: list[tuple[Adapter[W] | None, int]] = []
+        for end, more, (sequence, _) in zip(ends, guesses, shares, strict=True):
+            if not sequence.pending:
+                rows += range(end - more - 1, end)
+                adapters.append((sequence.adapter, more + 1))
         if not rows:
             return np.empty((0, self.weights.config.vocab), np.float32)
-        adapters = [(sequence.adapter, 1) for sequence, _ in shares if not sequence.pending]
         return self._head(self.ops.take(x, rows), adapters)
 
     def logits(
@@ -160,19 +168,26 @@ class Engine(Generic[A, W]):
         return self.ops.numpy(head(ops, weights, x))
 
     def _advance(self, shares: Ids[tuple[Sequence, int]]) -> tuple[A, list[int]]:
-        """The residual stream (tokens, dim) of the shares' new tokens, now held, and where each share ends."""
+        """The residual stream (tokens, dim) of the shares' new tokens, now held, and where each share ends.
+
+        What is guessed to follow a sequence is read along, and then nobody's.
+        """
         ids: list[int] = []
         ends: list[int] = []
+        spans: list[Span] = []
         together = {sequence for sequence, _ in shares}
         for sequence, count in shares:
+            new = sequence.ids[sequence.held : sequence.held + count] + sequence.ahead
             others = reversed(self.pool.working)
             victims = (other for other in others if other.space is not None and other not in together)
-            self.pool.reserve(sequence, sequence.held + count, victims)
-            ids += sequence.ids[sequence.held : sequence.held + count]
+            self.pool.reserve(sequence, sequence.held + len(new), victims)
+            ids += new
             ends.append(len(ids))
-        spans = [Span(sequence.held, count, tuple(sequence.pages)) for sequence, count in shares]
-        ops, weights = self.adapters.over([(sequence.adapter, count) for sequence, count in shares])
+            spans.append(Span(sequence.held, len(new), tuple(sequence.pages)))
+        adapters = [(sequence.adapter, span.length) for (sequence, _), span in zip(shares, spans, strict=True)]
+        ops, weights = self.adapters.over(adapters)
         x = hidden(ops, weights, self.pool.cache.store, ids, spans)
         for sequence, count in shares:
             sequence.held += count
+            sequence.ahead = []
         return x, ends

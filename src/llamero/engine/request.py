@@ -69,6 +69,8 @@ class Run:
         self.paused = False  # whoever waits for the answer does not want more of it yet
         self.cached_tokens = 0  # of the prompt, found in the cache
         self.read_tokens = 0  # of the prompt, read by the model
+        self.drafted_tokens = 0  # guessed and read
+        self.accepted_tokens = 0  # of these, what was then chosen
         self.dropped_tokens = len(request.prompt) - len(ids)
         self.prompt_seconds = 0.0  # from the start to the first token
         self.answer_seconds = 0.0  # for all tokens after the first

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -25,6 +25,8 @@ from llamero.engine.line import Line
 from llamero.engine.pace import Pace
 from llamero.engine.request import Run
 from llamero.engine.sampling import Choice, Logits
+from llamero.engine.sequence import Sequence as Tokens
+from llamero.engine.speculate import Trial
 from llamero.engine.tree import shared
 from llamero.errors import ContextOverflow, QueueFull, SettingError
 
@@ -82,11 +84,12 @@ class Standing:
 
 @dataclass(eq=False)
 class _Task:
-    """A run and its listener. total: tokens of its prompt, until these have been read."""
+    """A run and its listener. total: tokens of its prompt, until these have been read. trial: guesses to look at."""
 
     run: Run
     listener: Listener
     total: int
+    trial: Trial | None = None
 
     @property
     def writes(self) -> bool:
@@ -219,12 +222,15 @@ class Scheduler:
 
     def _step(self) -> bool:
         self._come_and_go()
+        if self._resume():
+            return True
         shares = self._plan()
         if not shares:
             if any(not task.run.paused for task in self._working):
                 sleep(0.001)  # others, who read a text for its own sake, hold the whole cache
                 return True
             return False
+        guesses = self._guess(shares)
         started = perf_counter()
         try:
             logits = self.engine.forward([(task.run.sequence, count) for task, count in shares])
@@ -232,9 +238,13 @@ class Scheduler:
             for task, _ in shares:
                 self._end(task, error)
             return True
-        self._hear(shares, logits)
         written = sum(count == 1 for _, count in shares)
-        self._pace.note(sum(count for _, count in shares) - written, written, perf_counter() - started)
+        read = sum(count for _, count in shares) - written
+        if self.engine.speculation:
+            rows = read + written + sum(map(len, guesses.values()))
+            self.engine.speculation.note(rows, read, perf_counter() - started)
+        self._hear(shares, logits, guesses)
+        self._pace.note(read, written, perf_counter() - started)
         return True
 
     def _come_and_go(self) -> None:
@@ -337,15 +347,59 @@ class Scheduler:
             return False
         return True
 
-    def _hear(self, shares: Sequence[_Share], logits: Logits) -> None:
+    def _guess(self, shares: Sequence[_Share]) -> dict[Run, list[int]]:
+        """Guess what comes next where somebody writes and it pays; pages are not taken from anybody for that."""
+        speculation, pool = self.engine.speculation, self.engine.pool
+        if speculation is None:
+            return {}
+        spare, runs = pool.available, list[tuple[Run, int]]()
+        for task, count in shares:
+            if count == 1:
+                sequence, size = task.run.sequence, pool.cache.page
+                room = len(sequence.pages) * size - len(sequence.ids) + (size if spare > 0 else 0)
+                runs.append((task.run, min(room, task.run.most_tokens - len(sequence.ids) - 1)))
+                spare -= 1
+        rows = sum(count for _, count in shares)
+        guesses = speculation.guess(runs, rows, rows - len(runs))
+        for run, tokens in guesses.items():
+            run.sequence.ahead = list(tokens)
+        return guesses
+
+    def _resume(self) -> bool:
+        """Go on where guesses were read and more is wanted only now; whether anybody did."""
+        tasks = [task for task in self._working if task.trial and not task.run.paused]
+        for task in tasks:
+            sequence = task.run.sequence
+            try:
+                self._check(task)
+                self.engine.pool.settle(task.run.sequence)
+            except Exception as error:  # this run alone has failed
+                self._end(task, error)
+            else:
+                if task.run.finish_reason is not None:
+                    self._end(task, None)
+            if sequence is not task.run.sequence:
+                self.engine.pool.release(sequence)  # older tokens were dropped
+        return bool(tasks)
+
+    def _hear(self, shares: Sequence[_Share], logits: Logits, guesses: Mapping[Run, list[int]]) -> None:
         """What came of a step: who has read, and who chooses from which row (rows, vocab)."""
-        before = {task: task.run.sequence for task, _ in shares if not task.run.sequence.pending}
-        outcomes = dict(zip(before, self._choosers.choose([task.run for task in before], logits), strict=True))
+        before: dict[_Task, Tokens] = {}
+        rows, row = list[Logits](), 0
+        for task in (task for task, _ in shares if not task.run.sequence.pending):
+            before[task] = task.run.sequence
+            rows.append(logits[row])
+            row += 1
+            if tokens := guesses.get(task.run):
+                task.trial = Trial(task.run.sequence, tokens, logits[row : row + len(tokens)])
+                row += len(tokens)
+        outcomes = dict(zip(before, self._choosers.choose([task.run for task in before], rows), strict=True))
         for task, count in shares:
             sequence = before.get(task)
             try:
                 self._note_read(task, count, sequence is not None)
                 self._tell(task, outcomes.get(task))
+                self._check(task)
                 self.engine.pool.settle(task.run.sequence, tail=sequence is not None and count > 1)
             except Exception as error:  # this run alone has failed
                 self._end(task, error)
@@ -354,6 +408,18 @@ class Scheduler:
                     self._end(task, None)
             if sequence is not None and sequence is not task.run.sequence:
                 self.engine.pool.release(sequence)  # older tokens were dropped
+
+    def _check(self, task: _Task) -> None:
+        """Go through the guesses, as long as they are what is chosen and more is wanted."""
+        run = task.run
+        while task.trial and not run.paused and run not in self._cancelled:
+            row = task.trial.confirm(run)
+            if row is not None:
+                self._tell(task, run.accept(row))
+            else:
+                if self.engine.speculation:
+                    self.engine.speculation.judge(run, task.trial)
+                task.trial = None
 
     def _note_read(self, task: _Task, count: int, done: bool) -> None:
         run, total = task.run, task.total
@@ -376,6 +442,8 @@ class Scheduler:
 
     def _end(self, task: _Task, error: Exception | None) -> None:
         self._working.remove(task)
+        if self.engine.speculation:
+            self.engine.speculation.forget(task.run)
         if error is None:
             self.engine.pool.release(task.run.sequence)
         else:

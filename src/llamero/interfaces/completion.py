@@ -44,7 +44,8 @@ class Completion:
     finish_reason: "stop" (an end token or a stop string), "length" (max_tokens, or the context is full), or None
     while unfinished or when the caller stopped early. stop: the stop string that ended it, if one did.
     prompt_tokens: as given; cached_tokens: of these, not read again; dropped_tokens: left out by the overflow policy.
-    seed: in use, so that the answer can be had again. logprobs: one for each id, when asked for.
+    drafted_tokens: guessed ahead; accepted_tokens: of these, guessed right. seed: in use, so that the answer can be had
+    again. logprobs: one for each id, when asked for.
     """
 
     text: str
@@ -55,6 +56,8 @@ class Completion:
     completion_tokens: int
     cached_tokens: int
     dropped_tokens: int
+    drafted_tokens: int
+    accepted_tokens: int
     seed: int
     timings: Timings
     logprobs: tuple[Logprob, ...] | None
@@ -111,6 +114,8 @@ class Stream(Iterator[str]):
             completion_tokens=written,
             cached_tokens=run.cached_tokens,
             dropped_tokens=run.dropped_tokens + self._dropped,
+            drafted_tokens=run.drafted_tokens,
+            accepted_tokens=run.accepted_tokens,
             seed=run.seed,
             timings=Timings(
                 prompt_seconds=run.prompt_seconds,

@@ -31,6 +31,7 @@ from llamero.interfaces.devices import make_ops
 from llamero.interfaces.loading import Watched, find_tokenizer
 from llamero.interfaces.models import find_model
 from llamero.interfaces.prompts import Prompt, chat_prompt, chat_room, make_template, text_prompt
+from llamero.interfaces.speculation import Speculate, check_speculation, make_speculation
 from llamero.model.config import Config
 from llamero.model.weights import config_of, load
 from llamero.ops.protocol import CacheKind
@@ -69,8 +70,9 @@ class Llama:
     at the price of slower prompts (on "cpu"). cache: how keys and values are kept, "f16", "f32" or "q8_0".
     chat_template: a built-in name such as "llama-3.1" or "plain", or Jinja source; None is the file's own. tokenizer:
     the path of one, for files that bring none. adapters: LoRA adapters by name, each a folder that PEFT saved or a
-    GGUF adapter, or (path, factor), or several of these to be mixed; an answer names the one it wants. progress: told
-    (bytes read, bytes in all) while loading.
+    GGUF adapter, or (path, factor), or several of these to be mixed; an answer names the one it wants. draft: a smaller
+    model of the same vocabulary that guesses ahead; speculate: "ngram" guesses what stood in the text before. Neither
+    changes an answer (engine/speculate.py). progress: told (bytes read, bytes in all) while loading.
 
     Raises ModelNotFound, FormatError, WeightsError, ConfigError, TokenizerError, SettingError, DeviceError.
     """
@@ -88,8 +90,11 @@ class Llama:
         chat_template: str | None = None,
         tokenizer: str | Path | Tokenizer | None = None,
         adapters: Mapping[str, Source | Sequence[Source]] | None = None,
+        draft: str | Path | None = None,
+        speculate: Speculate = "off",
         progress: Progress | None = None,
     ) -> None:
+        check_speculation(speculate, draft)
         self.path = find_model(model)
         reader = open_model_file(self.path)
         try:
@@ -111,6 +116,9 @@ class Llama:
         )
         self._constraints = Constraints(self.tokenizer)
         add_adapters(self._engine.adapters, adapters or {}, self.config, adapter_kind)
+        self._engine.speculation = make_speculation(
+            self._engine, self.tokenizer, speculate=speculate, draft=draft, progress=progress
+        )
         self._turn = threading.RLock()  # whole answers wait for each other; streams take turns token by token
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 
 from llamero.errors import SettingError
 from llamero.interfaces.adapters import parse_source
+from llamero.interfaces.cli.guessing import add_guessing_options
 from llamero.interfaces.cli.progress import progress
 from llamero.interfaces.llama import Llama
 
@@ -41,6 +42,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--deterministic", action="store_true", help="the same bits however a prompt is read; slower prompts (cpu)"
     )
     group.add_argument("--cache", default="f16", choices=("f16", "f32", "q8_0"), help="how the past is kept (f16)")
+    add_guessing_options(group)
     group.add_argument("--tokenizer", metavar="PATH", help="a tokenizer, for files that bring none")
     group.add_argument("--chat-template", metavar="NAME", help="a chat format such as llama-3.1 or plain (its own)")
 
@@ -118,6 +120,8 @@ def load(args: argparse.Namespace) -> Llama:
             cache=args.cache,
             tokenizer=args.tokenizer,
             chat_template=args.chat_template,
+            draft=args.draft,
+            speculate=args.speculate,
             adapters={_ADAPTER: [parse_source(source) for source in lora]} if lora else None,
             progress=bar,
         )

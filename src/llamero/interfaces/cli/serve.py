@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from llamero.interfaces.cli.guessing import add_guessing_options
 from llamero.interfaces.cli.keys import add_keys_option
 from llamero.interfaces.cli.quantities import duration, size
 
@@ -68,6 +69,7 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--deterministic", action="store_true", help="the same bits in any company; slower prompts")
     group.add_argument("--cache", default="f16", choices=("f16", "f32", "q8_0"), help="how the past is kept (f16)")
     group.add_argument("--chat-template", metavar="NAME", help="a chat format such as llama-3.1, for all (their own)")
+    add_guessing_options(group)
     group.add_argument("--memory", type=size, metavar="SIZE", help="of all models: weights and caches (9/10 of all)")
     group.add_argument("--keep-alive", type=duration, metavar="TIME", help="let go of models idle so long (never)")
 

@@ -65,6 +65,8 @@ def make_plan(args: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
         deterministic=args.deterministic,
         cache=args.cache,
         chat_template=args.chat_template,
+        draft=args.draft,
+        speculate=args.speculate,
     )
     if args.replicas > 1 and args.threads is None and args.device == "cpu":
         opener = Opener(**(vars(opener) | {"threads": max(1, cores() // args.replicas)}))

@@ -40,6 +40,8 @@ def figures(answer: Completion, context: int) -> str:
     ]
     if answer.dropped_tokens:
         parts.append(f"{answer.dropped_tokens} oldest tokens left out")
+    if answer.drafted_tokens:
+        parts.append(f"{answer.accepted_tokens} of {answer.drafted_tokens} guesses right")
     full = answer.prompt_tokens - answer.dropped_tokens + answer.completion_tokens >= context
     if answer.finish_reason == "length":
         parts.append(f"the context of {context} is full" if full else "stopped at max_tokens")

@@ -8,7 +8,9 @@ from pathlib import Path
 from llamero.engine.generate import Progress
 from llamero.formats.open import open_model_file
 from llamero.interfaces.llama import Llama, default_context
+from llamero.interfaces.models import find_model
 from llamero.interfaces.server.catalogue import Entry
+from llamero.interfaces.speculation import Speculate
 from llamero.model.cache import cache_bytes
 from llamero.model.config import Config
 from llamero.model.weights import config_of
@@ -28,12 +30,18 @@ class Opener:
     deterministic: bool = False
     cache: CacheKind = "f16"
     chat_template: str | None = None
+    draft: str | None = None
+    speculate: Speculate = "off"
 
     def needs(self, entry: Entry) -> int:
         """Bytes of the weights, of adapters, and of the whole cache. Reads only heads; raises what opening would."""
         config, weights = _head(entry.path)
         adapters = sum(_size(path) for path in entry.adapters.values())
-        return weights + adapters + cache_bytes(config, self._room(config), self.cache)
+        total = weights + adapters + cache_bytes(config, self._room(config), self.cache)
+        if self.draft is not None:
+            smaller, its_weights = _head(find_model(self.draft))
+            total += its_weights + cache_bytes(smaller, self._room(config), self.cache)
+        return total
 
     def open(self, entry: Entry, progress: Progress) -> Llama:
         """The model, ready. Raises what `Llama` raises."""
@@ -48,6 +56,8 @@ class Opener:
             cache=self.cache,
             chat_template=self.chat_template,
             adapters=dict(entry.adapters),
+            draft=self.draft,
+            speculate=self.speculate,
             progress=progress,
         )
 

@@ -11,7 +11,7 @@ class Tally:
 
     def __init__(self, prompt: int, dropped: int = 0) -> None:
         self._prompt, self._dropped = prompt, dropped
-        self._written = 0
+        self._written = self._drafted = self._accepted = 0
         self._cached: dict[tuple[int, ...], int] = {}
 
     def wrote(self, tokens: int) -> None:
@@ -23,6 +23,8 @@ class Tally:
         prompt, found = run.request.prompt, run.cached_tokens
         self._cached[prompt] = min(found, self._cached.get(prompt, found))
         self._dropped += run.dropped_tokens
+        self._drafted += run.drafted_tokens
+        self._accepted += run.accepted_tokens
 
     def usage(self) -> Usage:
         """Up to now."""
@@ -31,4 +33,6 @@ class Tally:
             cached_tokens=sum(self._cached.values()),
             completion_tokens=self._written,
             dropped_tokens=self._dropped,
+            drafted_tokens=self._drafted,
+            accepted_tokens=self._accepted,
         )
