@@ -9,20 +9,25 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 import uvicorn
 from fastapi import FastAPI
 
 from llamero import Llama
+from llamero.formats.gguf import write_gguf
 from llamero.interfaces.server.app import make_app
 from llamero.interfaces.server.library import Library
+from llamero.model.config import Config
+from llamero.model.config_files import config_to_gguf
+from llamero.model.weights import named_tensors
 
 Serve = Callable[[FastAPI], str]
 
@@ -142,3 +147,55 @@ def launch(models: Path) -> Iterator[Callable[..., Launched]]:
     yield launch
     for one in launched:
         one.kill()
+
+
+TEMPLATE = """\
+{% if tools %}{% for tool in tools %}{{ tool | tojson }}{% endfor %}
+Answer with {"name": function name, "parameters": dictionary of argument name and its value}.
+{% endif %}{% for message in messages %}{{ message.role }}: {{ message.content }}
+{% endfor %}assistant:"""
+
+
+def write_parrot(path: Path, pieces: Sequence[str] = (), template: str | None = None, noise: float = 0.0) -> Path:
+    """A model that says these pieces, each a token of its own, and ends; or, with noise, anything."""
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    spoken = [len(tokens) + place for place in range(len(pieces))]
+    tokens += [piece.replace(" ", "▁") for piece in pieces]
+    vocab = -(-len(tokens) // 32) * 32
+    tokens += [chr(0x4E00 + place) for place in range(vocab - len(tokens))]
+    config = Config(
+        dim=vocab, layers=1, heads=4, kv_heads=2, head_dim=32, ffn_dim=32, vocab=vocab, context=1024, tied=False
+    )
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in config.shapes().items()}
+    arrays |= {name: np.ones(array.shape, np.float32) for name, array in arrays.items() if array.ndim == 1}
+    arrays["embedding"] = np.eye(vocab, dtype=np.float32)
+    arrays["output"] = np.random.default_rng(3).normal(0, noise, (vocab, vocab)).astype(np.float32)
+    if spoken:
+        follows = dict.fromkeys(range(vocab), spoken[0]) | dict(zip(spoken, [*spoken[1:], 2], strict=True))
+        for token, following in follows.items():
+            arrays["output"][following, token] = 1.0
+    words = {
+        "general.name": "Parrot",
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": [-float(place) for place in range(vocab)],
+        "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * (vocab - 259)],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.chat_template": template or TEMPLATE,
+    }
+    write_gguf(path, config_to_gguf(config) | words, named_tensors(config, arrays, "gguf"))
+    return path
+
+
+@pytest.fixture(scope="session")
+def parrot() -> Callable[..., Path]:
+    """Writes a model that says certain pieces, or anything."""
+    return write_parrot
+
+
+@pytest.fixture(scope="module")
+def noise(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The address of a server of random weights, whose template shows functions."""
+    file = write_parrot(tmp_path_factory.mktemp("noise") / "noise.gguf", noise=0.05)
+    return serve(make_app(Library.of(Llama(file, threads=1), "noise")))

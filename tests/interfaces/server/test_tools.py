@@ -7,26 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import openai
 import pytest
 
 from llamero import Llama
-from llamero.formats.gguf import write_gguf
 from llamero.interfaces.server.app import make_app
 from llamero.interfaces.server.library import Library
-from llamero.model.config import Config
-from llamero.model.config_files import config_to_gguf
-from llamero.model.weights import named_tensors
 
 ASK: Any = [{"role": "user", "content": "What is one and two?"}]
 PIECES = ["Let me add.", "\n", '{"name": "add"', ', "parameters": {"a": ', "1", ', "b": 2', "}}"]
 TWICE = [*PIECES[2:], "; ", '{"name": "add", ', '"parameters": ', '{"a": 3}', "}"]
-TEMPLATE = """\
-{% if tools %}{% for tool in tools %}{{ tool | tojson }}{% endfor %}
-Answer with {"name": function name, "parameters": dictionary of argument name and its value}.
-{% endif %}{% for message in messages %}{{ message.role }}: {{ message.content }}
-{% endfor %}assistant:"""
 ADD: Any = {
     "type": "function",
     "function": {
@@ -43,48 +33,18 @@ ADD: Any = {
 WAIT: Any = {"type": "function", "function": {"name": "wait"}}
 
 
-def write_parrot(path: Path, pieces: list[str], template: str, noise: float = 0.0) -> Path:
-    """A model that says these pieces, each a token of its own, and ends; or, with noise, anything."""
-    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    spoken = [len(tokens) + place for place in range(len(pieces))]
-    tokens += [piece.replace(" ", "▁") for piece in pieces]
-    vocab = -(-len(tokens) // 32) * 32
-    tokens += [chr(0x4E00 + place) for place in range(vocab - len(tokens))]
-    config = Config(
-        dim=vocab, layers=1, heads=4, kv_heads=2, head_dim=32, ffn_dim=32, vocab=vocab, context=1024, tied=False
-    )
-    arrays = {name: np.zeros(shape, np.float32) for name, shape in config.shapes().items()}
-    arrays |= {name: np.ones(array.shape, np.float32) for name, array in arrays.items() if array.ndim == 1}
-    arrays["embedding"] = np.eye(vocab, dtype=np.float32)
-    arrays["output"] = np.random.default_rng(3).normal(0, noise, (vocab, vocab)).astype(np.float32)
-    if spoken:
-        follows = dict.fromkeys(range(vocab), spoken[0]) | dict(zip(spoken, [*spoken[1:], 2], strict=True))
-        for token, following in follows.items():
-            arrays["output"][following, token] = 1.0
-    words = {
-        "general.name": "Parrot",
-        "tokenizer.ggml.model": "llama",
-        "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.scores": [-float(place) for place in range(vocab)],
-        "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * (vocab - 259)],
-        "tokenizer.ggml.bos_token_id": 1,
-        "tokenizer.ggml.eos_token_id": 2,
-        "tokenizer.chat_template": template,
-    }
-    write_gguf(path, config_to_gguf(config) | words, named_tensors(config, arrays, "gguf"))
-    return path
-
-
 @pytest.fixture(scope="module")
-def ask(serve: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+def ask(
+    serve: Callable[..., str], parrot: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Any]]:
     """Asks a parrot of some pieces, with tools."""
     folder = tmp_path_factory.mktemp("parrots")
     clients: dict[str, openai.OpenAI] = {}
 
-    def ask(pieces: list[str], *, template: str = TEMPLATE, noise: float = 0.0, **options: Any) -> Any:
+    def ask(pieces: list[str], *, template: str | None = None, noise: float = 0.0, **options: Any) -> Any:
         key = repr((pieces, template, noise))
         if key not in clients:
-            file = write_parrot(folder / f"{len(clients)}.gguf", pieces, template, noise)
+            file = parrot(folder / f"{len(clients)}.gguf", pieces, template, noise)
             url = serve(make_app(Library.of(Llama(file, threads=1), "parrot")))
             clients[key] = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
         given = {"model": "parrot", "messages": ASK, "tools": [ADD, WAIT], "temperature": 0 if not noise else 1}

@@ -64,6 +64,7 @@ def make_app(library: Library, settings: Settings | None = None, families: Colle
         description=_DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
+        openapi_url=None,  # `describe` tells it
         docs_url=None,  # FastAPI's pages of documentation fetch scripts from elsewhere
         redoc_url=None,
     )

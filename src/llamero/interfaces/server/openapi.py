@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -51,7 +53,7 @@ def _event(*shapes: type[BaseModel]) -> dict[str, Any]:
 
 
 def describe(app: FastAPI, streams: Iterable[type[BaseModel]]) -> None:
-    """Make the application tell its document. streams: the shapes of all streams' data."""
+    """Make the application tell its document at /openapi.json. streams: the shapes of all streams' data."""
     shapes = [(shape, "serialization") for shape in streams]
 
     def document() -> dict[str, Any]:
@@ -59,7 +61,11 @@ def describe(app: FastAPI, streams: Iterable[type[BaseModel]]) -> None:
             app.openapi_schema = _document(app, shapes)
         return app.openapi_schema
 
+    async def tell() -> JSONResponse:
+        return JSONResponse(await asyncio.to_thread(document))  # the first time it takes a while
+
     app.openapi = document  # type: ignore[method-assign]
+    app.add_api_route("/openapi.json", tell, include_in_schema=False)
 
 
 def _document(app: FastAPI, shapes: list[Any]) -> dict[str, Any]:

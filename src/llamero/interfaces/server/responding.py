@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from llamero.interfaces.server.answer import Event, Loading, Reading
@@ -24,6 +24,8 @@ from llamero.interfaces.server.refusals import Refusal, refusal
 
 T = TypeVar("T")
 Batches = AsyncGenerator[list[Event]]
+
+_MANY = 500  # events, whose JSON takes a few milliseconds
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +64,13 @@ async def whole(request: Request, batches: Batches) -> list[Event]:
             return [event async for batch in batches for event in batch]
 
     return await while_there(request, gather())
+
+
+async def bodied(events: list[Event], body: Callable[[list[Event]], Any]) -> Response:
+    """One JSON body of events; in a thread where there are many."""
+    if len(events) > _MANY:
+        return await asyncio.to_thread(lambda: JSONResponse(body(events)))
+    return JSONResponse(body(events))
 
 
 async def streamed(request: Request, batches: Batches, frames: Frames) -> Response:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from llamero.interfaces.server.answering import answer
 from llamero.interfaces.server.library import Library
@@ -13,7 +14,7 @@ from llamero.interfaces.server.openai.chat_stream import ChatChunk, ChatFrames
 from llamero.interfaces.server.openai.errors import ErrorBody
 from llamero.interfaces.server.openapi import responses
 from llamero.interfaces.server.owners import owner_of
-from llamero.interfaces.server.responding import streamed, whole
+from llamero.interfaces.server.responding import bodied, streamed, whole
 from llamero.interfaces.server.settings import Settings
 
 _STREAM = """\
@@ -46,6 +47,6 @@ def chat_routes(library: Library, settings: Settings) -> APIRouter:
         batches = answer(library, ask, patience=settings.keep_alive)
         if body.stream:
             return await streamed(request, batches, ChatFrames(answers=ask.n, usage=body.usage_told))
-        return JSONResponse(chat_completion(await whole(request, batches), logprobs=bool(body.logprobs)))
+        return await bodied(await whole(request, batches), partial(chat_completion, logprobs=bool(body.logprobs)))
 
     return router

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any, Literal
 
 from llamero.interfaces.server.answer import Begun, Ended, Event, Spelt, Text, Usage
@@ -104,33 +105,35 @@ def completion(events: Sequence[Event], *, logprobs: bool) -> dict[str, Any]:
     """All events of a request as one body."""
     head = Head("text_completion", "cmpl")
     head.begun(next(event for event in events if isinstance(event, Begun)))
+    texts: dict[int, list[Text]] = {}
+    for event in events:
+        if isinstance(event, Text):
+            texts.setdefault(event.index, []).append(event)
     endings = [event for event in events if isinstance(event, Ended)]
-    choices = []
-    for ended in sorted(endings, key=lambda each: each.index):
-        texts = [event for event in events if isinstance(event, Text) and event.index == ended.index]
-        tokens = [token for text in texts for token in text.logprobs]
-        choices.append(
-            {
-                "index": ended.index,
-                "text": "".join(text.text for text in texts),
-                "logprobs": old_logprobs(tokens, 0) if logprobs else None,
-                "finish_reason": ended.reason,
-            }
-        )
+    ordered = sorted(endings, key=lambda ended: ended.index)
     return head.fields() | {
-        "choices": choices,
+        "choices": [_choice(ended, texts.get(ended.index, []), logprobs) for ended in ordered],
         "usage": usage_body(endings[-1].usage),
-        "seeds": [ended.seed for ended in sorted(endings, key=lambda each: each.index)],
-        "timings": timings_body(endings[0].times),
+        "seeds": [ended.seed for ended in ordered],
+        "timings": timings_body(ordered[0].times),
+    }
+
+
+def _choice(ended: Ended, texts: Sequence[Text], logprobs: bool) -> dict[str, Any]:
+    tokens = [token for text in texts for token in text.logprobs]
+    return {
+        "index": ended.index,
+        "text": "".join(text.text for text in texts),
+        "logprobs": old_logprobs(tokens, 0) if logprobs else None,
+        "finish_reason": ended.reason,
     }
 
 
 def old_logprobs(tokens: Sequence[Spelt], start: int) -> dict[str, Any]:
     """The tokens as JSON. start: where in the text the first begins."""
     texts = [_spelt(token) for token in tokens]
-    offsets = [start + sum(map(len, texts[:place])) for place in range(len(texts))]
     return {
-        "text_offset": offsets,
+        "text_offset": list(accumulate(map(len, texts[:-1]), initial=start))[: len(texts)],
         "token_logprobs": [token.logprob for token in tokens],
         "tokens": texts,
         "top_logprobs": [None if token.logprob is None else _tops(token) for token in tokens],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from llamero.interfaces.server.answering import answer
 from llamero.interfaces.server.library import Library
@@ -12,7 +13,7 @@ from llamero.interfaces.server.openai.completion_request import CompletionReques
 from llamero.interfaces.server.openai.errors import ErrorBody
 from llamero.interfaces.server.openapi import responses
 from llamero.interfaces.server.owners import owner_of
-from llamero.interfaces.server.responding import streamed, whole
+from llamero.interfaces.server.responding import bodied, streamed, whole
 from llamero.interfaces.server.settings import Settings
 
 _STREAM = """\
@@ -38,6 +39,6 @@ def completion_routes(library: Library, settings: Settings) -> APIRouter:
         batches = answer(library, *body.asks(owner_of(request)), patience=settings.keep_alive)
         if body.stream:
             return await streamed(request, batches, CompletionFrames(usage=body.usage_told))
-        return JSONResponse(completion(await whole(request, batches), logprobs=body.logprobs is not None))
+        return await bodied(await whole(request, batches), partial(completion, logprobs=body.logprobs is not None))
 
     return router
