@@ -23,9 +23,10 @@ struct Matrix {
 
 // How activations are prepared once before they meet weights; each path wants one form.
 enum class Form : int32_t {
-    Float, BFloat, Int8, Spread, FloatSpread, BFloatSpread, FloatTile, BFloatTile, Int8Tile, WideTile, FixedTile,
+    Float, BFloat, Int8, WideRow, Spread, FloatSpread, BFloatSpread, FloatTile, BFloatTile, Int8Tile, WideTile,
+    FixedTile,
 };
-constexpr int forms = 11;
+constexpr int forms = 12;
 
 struct Products {
     // The form that a weight type wants its activations in (for n rows of them).

@@ -86,8 +86,10 @@ template <class C>
 LLAMERO_INLINE void stored_scales(const typename C::Block* blocks, float* scale, float* min) {
     F32x8 s[256 / C::group / 8], m[256 / C::group / 8];
     C::scales(blocks, s, m);
-    store(scale, s);
-    if (C::mins) store(min, m);
+    for (int i = 0; i < 256 / C::group / 8; ++i) {  // a copy of all at once would wait for two stores to memory
+        store(scale + 8 * i, s[i]);
+        if (C::mins) store(min + 8 * i, m[i]);
+    }
 }
 
 // Decode k values, a whole number of blocks.

@@ -23,7 +23,7 @@ struct Q2_K {
             min[i] = bytes_to_floats(high + 8 * i) * dmin;
         }
     }
-    static LLAMERO_INLINE void minima(const Block* b, uint8_t* min) { store(min, load<U8x16>(b->scales) >> 4); }
+    static LLAMERO_INLINE U8x16 minima(const Block* b) { return load<U8x16>(b->scales) >> 4; }
     static LLAMERO_INLINE Quants quants(const Block* b, int quarter) {
         const int shift = quarter % 2 * 4;
         return fields(b->q + quarter / 2 * 32, shift, shift + 2, 3);

@@ -36,7 +36,7 @@ struct Q4_K {
     static LLAMERO_INLINE void scales(const Block* b, F32x8* scale, F32x8* min) {
         six_bit_scales(b->scales, &b->d, scale, min);
     }
-    static LLAMERO_INLINE void minima(const Block* b, uint8_t* min) { store(min, SixBitPairs(b->scales).min); }
+    static LLAMERO_INLINE U8x16 minima(const Block* b) { return (U8x16)U64x2{SixBitPairs(b->scales).min, 0}; }
     static LLAMERO_INLINE Quants quants(const Block* b, int quarter) { return fields(b->q + 32 * quarter, 0, 4, 15); }
     static LLAMERO_INLINE Quants raised_quants(const Block* b, int quarter) { return masked(b->q + 32 * quarter, 15, 240); }
 };

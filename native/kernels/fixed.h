@@ -133,13 +133,7 @@ struct FixedTile {
     static LLAMERO_ALONE void run(const FixedPanel& panel, const FixedBlock* first, float* held, Ahead& ahead) {
         const FixedBlock* x[Rows];
         Sums sums;
-        LLAMERO_UNROLL
-        for (int r = 0; r < Rows; ++r) {
-            x[r] = first + r;
-            LLAMERO_UNROLL
-            for (int c = 0; c < tile_columns; ++c) sums[r][c] = zero_floats();
-        }
-        fetch_tile<Rows>(first, sizeof(FixedBlock), held);
+        begin_tile(first, sizeof(FixedBlock), held, x, sums);
         for (int g = 0; g < 4; ++g) {
             ahead.fetch_some();
             add_group(panel, x, g, sums);

@@ -50,8 +50,7 @@ struct Fold<Q3_K> {
     static constexpr int offset = 128;
 
     explicit LLAMERO_INLINE Fold(const BlockQ3_K* b) : block_(b) {
-        const Q3_K::SixBits six(b);
-        const __m128i scale = _mm_sub_epi8(load<__m128i>(six.bytes), _mm_set1_epi8(32));
+        const __m128i scale = _mm_sub_epi8((__m128i)Q3_K::SixBits(b).all(), _mm_set1_epi8(32));
         sizes_ = _mm_abs_epi8(scale);
         turned_ = _mm_cmpgt_epi8(scale, _mm_set1_epi8(-1));
         const __m128i fours = _mm_add_epi8(_mm_add_epi8(scale, scale), _mm_add_epi8(scale, scale));

@@ -91,6 +91,19 @@ LLAMERO_INLINE void fetch_tile(const Block* x, uintptr_t needed, const float* he
     for (int i = 0; i < Rows * panel_width; i += 16) prefetch(held, uintptr_t(Rows * panel_width + i) * sizeof(float));
 }
 
+// Begins a tile: its rows of activations, and sums of nothing; what the next tile will need is fetched.
+template <int Rows, class Block>
+LLAMERO_INLINE void begin_tile(const Block* first, uintptr_t needed, const float* held, const Block* (&x)[Rows],
+                               Floats (&sums)[Rows][tile_columns]) {
+    LLAMERO_UNROLL
+    for (int r = 0; r < Rows; ++r) {
+        x[r] = first + r;
+        LLAMERO_UNROLL
+        for (int c = 0; c < tile_columns; ++c) sums[r][c] = zero_floats();
+    }
+    fetch_tile<Rows>(first, needed, held);
+}
+
 template <class Panel>
 size_t panel_scratch(int64_t n) {
     return sizeof(Panel) + size_t(n) * panel_width * sizeof(float);

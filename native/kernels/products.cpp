@@ -7,6 +7,7 @@
 #if defined(__AVX512F__)
 #include "fixed.h"
 #include "float_spread.h"
+#include "small_scales.h"
 #include "spread.h"
 #include "wide.h"
 #endif
@@ -55,11 +56,20 @@ constexpr Entry blocks(Type type) {
 }
 
 #if defined(__AVX512F__)
+template <class C>
+constexpr Path few = {2, Form::Int8, 1, no_scratch, dot_product<C>};
+template <class C>
+constexpr Path few_small = {2, Form::WideRow, 1, no_scratch, small_product<C>};
+template <>
+constexpr Path few<Q2_K> = few_small<Q2_K>;
+template <>
+constexpr Path few<Q3_K> = few_small<Q3_K>;
+
 // Types of superblocks.
 template <class C>
 constexpr Entry superblocks(Type type) {
     return {type,
-            {{2, Form::Int8, 1, no_scratch, dot_product<C>},
+            {few<C>,
              {spread_most, Form::Spread, 8, no_scratch, spread_product<C>},
              {any, Form::WideTile, panel_width, panel_scratch<WidePanel<C>>, wide_product<C>}},
             decode_row<C>};
@@ -132,6 +142,7 @@ size_t form_bytes(Form form, int64_t n, int64_t k) {
         case Form::Int8Tile: return Stretches<Int8Block>::bytes(n, k);
 #if defined(__AVX512F__)
         case Form::BFloatTile: return Stretches<FloatTileBlock<TwoBFloats>>::bytes(n, k);
+        case Form::WideRow: return size_t(n * WideRow::bytes(k));
         case Form::WideTile: return Stretches<WideBlock>::bytes(n, k);
         case Form::FixedTile: return Stretches<FixedBlock>::bytes(n, k);
         case Form::Spread: return spread_bytes(n, k);
@@ -161,6 +172,7 @@ void prepare(Form form, const float* x, int64_t n, int64_t k, void* out, int64_t
         case Form::Int8Tile: return Stretches<Int8Block>::prepare(x, n, k, out, begin, end);
 #if defined(__AVX512F__)
         case Form::BFloatTile: return Stretches<FloatTileBlock<TwoBFloats>>::prepare(x, n, k, out, begin, end);
+        case Form::WideRow: return prepare_rows<WideRow>(x, k, out, begin, end);
         case Form::WideTile: return Stretches<WideBlock>::prepare(x, n, k, out, begin, end);
         case Form::FixedTile: return Stretches<FixedBlock>::prepare(x, n, k, out, begin, end);
         case Form::Spread: return spread_prepare(x, n, k, out);

@@ -1,6 +1,7 @@
-// A handful of rows of activations, 3 to 16: too many to be bound by memory alone, too few to pay for laying weight rows
-// side by side. Here the activations lie side by side, P rows in a register with 64 / P neighbouring bytes of each, and
-// the weights, unpacked row by row, are broadcast against them.
+// A handful of rows of activations, 3 to 16: too many to be bound by memory alone, too few to pay for laying weight
+// rows side by side. Here the activations lie side by side, P rows in a register, each with 16 / P lanes that take a
+// group of 32 each, four bytes of it at a time. The weights, unpacked row by row and laid in the same order, are
+// broadcast against them; one multiplication then gives all lanes the scales of their groups.
 #pragma once
 #include "codec.h"
 #include "int8.h"
@@ -13,29 +14,30 @@ namespace {
 // How many rows share a register when there are n: each has lanes / P lanes of it.
 constexpr int64_t spread_most = 16;
 
-// 256 values of each of P rows. What is kept once for a row and group lies in all lanes of the row (scale), or in
-// its first with zeros in the others (sums).
+// 256 values of each of P rows, in steps: `row_lanes` groups of 32 each, or the first and then the second halves of
+// these where scales serve 16. What is kept once for a group lies in its lane.
 template <int P>
 struct alignas(64) SpreadBlock {
-    static constexpr int bytes = 64 / P, row_lanes = 16 / P;
+    static constexpr int row_lanes = 16 / P, bytes = 4 * row_lanes, steps = 8 / row_lanes;
     int8_t q[4 * P][64];
-    float scale[8][16];
-    float total[8][16];    // as in Int8Block
-    int32_t start[8][16];  // likewise, without the bias
-    float total16[16][16];
-    int32_t start16[16][16];
+    float scale[steps][16];
+    float total[steps][16];    // as in Int8Block
+    int32_t start[steps][16];  // likewise, without the bias
+    float total16[2 * steps][16];
+    int32_t start16[2 * steps][16];
 
     void put(int row, const Int8Block& x) {
-        for (int i = 0; i < 4 * P; ++i) std::memcpy(q[i] + row * bytes, x.q + i * bytes, bytes);
-        const int lane = row * row_lanes;
         for (int g = 0; g < 8; ++g) {
-            for (int l = 0; l < row_lanes; ++l) scale[g][lane + l] = x.scale[g];
-            total[g][lane] = x.total[g];
-            start[g][lane] = x.start[g] - biased_zero;
-        }
-        for (int g = 0; g < 16; ++g) {
-            start16[g][lane] = x.starts16[g] - biased_zero;
-            total16[g][lane] = float(start16[g][lane]) / -128.0f * x.scale[g / 2];
+            const int step = g / row_lanes, lane = row * row_lanes + g % row_lanes;
+            for (int i = 0; i < 8; ++i) std::memcpy(q[8 * step + i] + 4 * lane, x.q + 32 * g + 4 * i, 4);
+            scale[step][lane] = x.scale[g];
+            total[step][lane] = x.total[g];
+            start[step][lane] = x.start[g] - biased_zero;
+            for (int half = 0; half < 2; ++half) {
+                const int32_t start = x.starts16[2 * g + half] - biased_zero;
+                start16[2 * step + half][lane] = start;
+                total16[2 * step + half][lane] = float(start) / -128.0f * x.scale[g];
+            }
         }
     }
 };
@@ -68,10 +70,37 @@ void spread_prepare(const float* x, int64_t n, int64_t k, void* out) {
 
 // The same 64 / P bytes for every row.
 template <int P>
-LLAMERO_INLINE __m512i repeat_bytes(const uint8_t* p) {
+LLAMERO_INLINE __m512i repeat_bytes(const void* p) {
     if (P == 4) return _mm512_broadcast_i32x4(load<__m128i>(p));
     if (P == 8) return _mm512_set1_epi64(load<int64_t>(p));
     return _mm512_set1_epi32(load<int32_t>(p));
+}
+template <int P>
+LLAMERO_INLINE Floats repeat_floats(const float* p) { return _mm512_castsi512_ps(repeat_bytes<P>(p)); }
+
+// 128 quants in the order of SpreadBlock's bytes.
+template <int P>
+LLAMERO_INLINE void put_quants(uint8_t* to, Quants a, Quants b) {
+    if (P == 4) {
+        const __m512i order = _mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
+        store_quants(to, _mm512_permutex2var_epi32(a, order, b));
+        store_quants(to + 64, _mm512_permutex2var_epi32(a, _mm512_add_epi32(order, _mm512_set1_epi32(4)), b));
+    } else {
+        const __m512i pairs = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+        store_quants(to, P == 8 ? _mm512_permutexvar_epi32(pairs, a) : a);
+        store_quants(to + 64, P == 8 ? _mm512_permutexvar_epi32(pairs, b) : b);
+    }
+}
+
+// What every group has, in the order of SpreadBlock's steps.
+template <int P>
+LLAMERO_INLINE void put_in_steps(float* to, const F32x8 (&v)[1]) { store(to, v[0]); }
+template <int P>
+LLAMERO_INLINE void put_in_steps(float* to, const F32x8 (&v)[2]) {
+    const __m512 all = _mm512_insertf32x8(_mm512_castps256_ps512((__m256)v[0]), (__m256)v[1], 1);
+    const __m512i order = P == 4 ? _mm512_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15)
+                                 : _mm512_setr_epi32(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
+    store_floats(to, P == 16 ? all : _mm512_permutexvar_ps(order, all));
 }
 
 // The sums of one weight row, the lanes of each row of activations added up.
@@ -110,16 +139,20 @@ public:
     }
 
 private:
-    static constexpr int groups = 256 / C::group, pieces = C::group * P / 64;  // registers that a group takes
     using Block = SpreadBlock<P>;
     using Sums = Floats[R];
+    static constexpr int groups = 256 / C::group, steps = groups / Block::row_lanes;
+    static constexpr int pieces = C::group / 4;  // registers that a step takes
     alignas(64) uint8_t q[R][256];
     float scale[R][groups], min[R][groups];
 
     LLAMERO_INLINE void unpack(const typename C::Block* blocks, int r) {
-        stored_scales<C>(blocks, scale[r], min[r]);
+        F32x8 s[groups / 8], m[groups / 8];
+        C::scales(blocks, s, m);
+        put_in_steps<P>(scale[r], s);
+        if (C::mins) put_in_steps<P>(min[r], m);
         LLAMERO_UNROLL
-        for (int quarter = 0; quarter < 4; ++quarter) store_quants(q[r] + 64 * quarter, C::quants(blocks, quarter));
+        for (int i = 0; i < 4; i += 2) put_quants<P>(q[r] + 64 * i, C::quants(blocks, i), C::quants(blocks, i + 1));
     }
 
     // The first `count` of R rows at p, stretch `at`.
@@ -132,34 +165,35 @@ private:
         }
     }
 
-    static LLAMERO_INLINE __m512i start(const Block& x, int g) {
+    static LLAMERO_INLINE __m512i start(const Block& x, int step) {
         if (C::offset == 0) return _mm512_setzero_si512();
-        const __m512i full = _mm512_load_si512(C::group == 32 ? x.start[g] : x.start16[g]);  // for an offset of 128
+        const __m512i full = _mm512_load_si512(C::group == 32 ? x.start[step] : x.start16[step]);  // for an offset of 128
         constexpr int less = C::offset == 128 ? 0 : C::offset == 32 ? 2 : C::offset == 16 ? 3 : C::offset == 8 ? 4 : 5;
         static_assert(C::offset == 0 || C::offset << less == 128, "an offset is a power of two");
         return less ? _mm512_srai_epi32(full, less) : full;
     }
 
-    LLAMERO_INLINE void add_group(const Block& x, int g, Sums& sums) const {
+    LLAMERO_INLINE void add_step(const Block& x, int step, Sums& sums) const {
         __m512i d[R];
-        const __m512i first = start(x, g);
+        const __m512i first = start(x, step);
         LLAMERO_UNROLL
         for (int r = 0; r < R; ++r) d[r] = first;
         LLAMERO_UNROLL
         for (int i = 0; i < pieces; ++i) {
-            const __m512i a = _mm512_load_si512(x.q[g * pieces + i]);
+            const __m512i a = _mm512_load_si512(x.q[step * pieces + i]);
             LLAMERO_UNROLL
             for (int r = 0; r < R; ++r) {
-                const __m512i w = repeat_bytes<P>(q[r] + g * C::group + i * Block::bytes);
+                const __m512i w = repeat_bytes<P>(q[r] + (step * pieces + i) * Block::bytes);
                 __asm__("vpdpbusd %2, %1, %0" : "+v"(d[r]) : "v"(w), "v"(a));
             }
         }
-        const Floats dx = load_floats(x.scale[g * C::group / 32]);
-        const Floats total = load_floats(C::group == 32 ? x.total[g] : x.total16[g]);
+        const Floats dx = load_floats(x.scale[step * C::group / 32]);
+        const Floats total = load_floats(C::group == 32 ? x.total[step] : x.total16[step]);
         LLAMERO_UNROLL
         for (int r = 0; r < R; ++r) {
-            sums[r] = multiply_add(_mm512_cvtepi32_ps(d[r]) * dx, broadcast(&scale[r][g]), sums[r]);
-            if (C::mins) sums[r] = subtract_product(sums[r], total, broadcast(&min[r][g]));
+            const int at = step * Block::row_lanes;
+            sums[r] = multiply_add(_mm512_cvtepi32_ps(d[r]) * dx, repeat_floats<P>(scale[r] + at), sums[r]);
+            if (C::mins) sums[r] = subtract_product(sums[r], total, repeat_floats<P>(min[r] + at));
         }
     }
 
@@ -167,7 +201,7 @@ private:
     LLAMERO_ALONE void add_stretch(const Block& x, Sums& sums) const {
         Sums now;
         std::memcpy(&now, &sums, sizeof now);
-        for (int g = 0; g < groups; ++g) add_group(x, g, now);
+        for (int step = 0; step < steps; ++step) add_step(x, step, now);
         std::memcpy(&sums, &now, sizeof now);
     }
 

@@ -22,6 +22,7 @@ namespace LLAMERO_LEVEL {
 namespace {
 
 typedef uint8_t U8x16 __attribute__((vector_size(16)));
+typedef uint64_t U64x2 __attribute__((vector_size(16)));
 typedef uint8_t U8x32 __attribute__((vector_size(32)));
 typedef uint16_t U16x16 __attribute__((vector_size(32)));
 typedef int8_t I8x32 __attribute__((vector_size(32)));

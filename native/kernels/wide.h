@@ -132,9 +132,7 @@ struct WidePanel {
                 store_quants(row_q[lane] + 64 * quarter, offset_quants<C>(block, quarter, panel_offset<C>));
         }
         if constexpr (C::mins) {
-            uint8_t bytes[16] = {};
-            C::minima(block, bytes);
-            store(row_min[lane], _mm256_cvtepu8_epi16(load<__m128i>(bytes)));
+            store(row_min[lane], _mm256_cvtepu8_epi16((__m128i)C::minima(block)));
             min_scale[column] = half_to_float(block->dmin);
         }
     }
@@ -269,13 +267,7 @@ struct WideTile {
     static LLAMERO_ALONE void run(const WidePanel<C>& panel, const WideBlock* first, float* held, Ahead& ahead) {
         const WideBlock* x[Rows];
         Sums sums;
-        LLAMERO_UNROLL
-        for (int r = 0; r < Rows; ++r) {
-            x[r] = first + r;
-            LLAMERO_UNROLL
-            for (int c = 0; c < tile_columns; ++c) sums[r][c] = zero_floats();
-        }
-        fetch_tile<Rows>(first, needed, held);
+        begin_tile(first, needed, held, x, sums);
         for (int span = 0; span < wide_spans; ++span)
             if constexpr (Fold<C>::folds) add_span(panel, x, span, sums, ahead);
             else add_groups(panel, x, span, sums, ahead);
