@@ -227,6 +227,31 @@ def test_embedding_is_the_scaled_mean(make_engine: Make) -> None:
     assert a @ engine.embedding(PROMPT[::-1]) < 0.9999
 
 
+def test_embeddings_of_many_are_those_of_each(make_engine: Make) -> None:
+    engine = make_engine(chunk=20)
+    texts = [PROMPT[:3], PROMPT[::-1], [7] * 45, PROMPT[:1], [9] * 19, PROMPT]
+    told: list[tuple[int, int]] = []
+    together = engine.embeddings(texts, lambda done, total: told.append((done, total)))
+    np.testing.assert_allclose(together, [engine.embedding(text) for text in texts], atol=1e-5)
+    assert told[-1] == (6, 6)
+    assert len({done for done, _ in told}) < 6  # short ones were read together
+    with pytest.raises(SettingError):
+        engine.embeddings([PROMPT, [10**6]])
+
+
+def test_scores_are_the_logarithms_of_what_follows(make_engine: Make) -> None:
+    engine = make_engine(chunk=5)
+    logits = engine.logits(PROMPT).astype(np.float64)
+    logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    scores = list(engine.scores(PROMPT, 3))
+    assert [choice.id for choice in scores] == list(PROMPT[1:])
+    np.testing.assert_allclose(
+        [choice.logprob for choice in scores], [logs[i, t] for i, t in enumerate(PROMPT[1:])], atol=1e-4
+    )
+    for row, choice in zip(logs, scores, strict=False):
+        assert [token for token, _ in choice.top] == np.argsort(-row)[:3].tolist()
+
+
 def test_reading_texts_takes_room_from_the_resting_and_gives_it_back(make_engine: Make, slowly: Slowly) -> None:
     engine = make_engine(context=128)
     answer(engine, greedy(PROMPT, 5))

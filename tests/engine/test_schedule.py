@@ -364,8 +364,10 @@ def test_texts_are_read_for_their_own_sake_meanwhile(make_engine: Make, slowly: 
     got: list[Any] = []
     thread = threading.Thread(target=lambda: got.append(engine.embedding(LONG[:120])))
     thread.start()
-    finish(engine.scheduler)
+    while engine.scheduler.step():
+        pass
     thread.join(60)
+    finish(engine.scheduler)
     np.testing.assert_allclose(got[0], wanted, atol=1e-5)
     assert heard.ids == slowly(PROMPT, 20)
 

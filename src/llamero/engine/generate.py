@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterator
 from collections.abc import Sequence as Ids
+from itertools import accumulate, takewhile
 from typing import Generic
 
 import numpy as np
@@ -129,26 +130,56 @@ class Engine(Generic[A, W]):
         self, ids: Ids[int], progress: Progress | None = None, adapter: str | None = None
     ) -> NDArray[np.float32]:
         """The mean over all tokens of the last layer's normed output, scaled to length 1 (dim,)."""
-        config = self.weights.config
-        total = np.zeros(config.dim, np.float64)
-        for _, _, x in self._residuals(ids, progress, self.adapters.get(adapter)):
-            normed = self.ops.rms_norm(x, self.weights.norm, config.norm_eps)
-            total += self.ops.numpy(normed).sum(axis=0, dtype=np.float64)
-        length = float(np.linalg.norm(total))
-        if not (np.isfinite(length) and length > 0):
-            raise WeightsError(
-                "the model's output has no finite length: its weights are damaged; see `llamero inspect`"
-            )
-        return (total / length).astype(np.float32)
+        changed = self.adapters.get(adapter)
+        if len(ids) <= self.chunk:
+            return next(self._embedded([ids], changed))
+        total = np.zeros(self.weights.config.dim, np.float64)
+        for _, _, x in self._residuals(ids, progress, changed):
+            total += self._normed(self.ops, self.weights, x).sum(axis=0, dtype=np.float64)
+        return _scaled(total)
+
+    def embeddings(
+        self, texts: Ids[Ids[int]], progress: Progress | None = None, adapter: str | None = None
+    ) -> NDArray[np.float32]:
+        """The `embedding` of each text (texts, dim); short ones are read together, a chunk at a time, past the cache.
+
+        progress: told between passes how many texts are done, and how many there are.
+        """
+        rows: list[NDArray[np.float32]] = []
+
+        def told(*_: int) -> None:
+            if progress:
+                progress(len(rows), len(texts))
+
+        while len(rows) < len(texts):
+            group = self._group(texts[len(rows) :])
+            if len(group) == 1:
+                rows.append(self.embedding(group[0], told, adapter))
+            else:
+                rows.extend(self._embedded(group, self.adapters.get(adapter)))
+            told()
+        return np.stack(rows)
+
+    def _group(self, texts: Ids[Ids[int]]) -> Ids[Ids[int]]:
+        """The first texts, as many as fit a chunk together; one in any case."""
+        ends = accumulate(map(len, texts))
+        return texts[: max(1, sum(1 for _ in takewhile(lambda end: end <= self.chunk, ends)))]
+
+    def _embedded(self, texts: Ids[Ids[int]], adapter: Adapter[W] | None) -> Iterator[NDArray[np.float32]]:
+        ids = [token for text in texts for token in text]
+        for text in texts:
+            self._check(text)
+        with self.lock:
+            ops, weights = self.adapters.over([(adapter, len(ids))])
+            normed = self._normed(ops, weights, hidden(ops, weights, None, ids, [Span(0, len(text)) for text in texts]))
+        starts = accumulate(map(len, texts[:-1]), initial=0)
+        return map(_scaled, np.add.reduceat(normed, list(starts), axis=0, dtype=np.float64))
 
     def _residuals(
         self, ids: Ids[int], progress: Progress | None, adapter: Adapter[W] | None
     ) -> Iterator[tuple[int, int, A]]:
         """The residual stream of a sequence of its own, chunk by chunk: (first position, tokens, (tokens, dim))."""
-        check_ids(ids, self.vocab)
-        if len(ids) > self.context:
-            message = f"{len(ids)} tokens do not fit the context of {self.context}"
-            raise ContextOverflow(message, tokens=len(ids), context=self.context)
+        self._check(ids)
         sequence = Sequence(list(ids), adapter=adapter)
         try:
             while sequence.pending:
@@ -161,6 +192,15 @@ class Engine(Generic[A, W]):
         finally:
             with self.lock:
                 self.pool.drop(sequence)
+
+    def _check(self, ids: Ids[int]) -> None:
+        check_ids(ids, self.vocab)
+        if len(ids) > self.context:
+            message = f"{len(ids)} tokens do not fit the context of {self.context}"
+            raise ContextOverflow(message, tokens=len(ids), context=self.context)
+
+    def _normed(self, ops: Ops[A, W], weights: Weights[W], x: A) -> NDArray[np.float32]:
+        return ops.numpy(ops.rms_norm(x, weights.norm, weights.config.norm_eps))
 
     def _head(self, x: A, adapters: Ids[tuple[Adapter[W] | None, int]]) -> NDArray[np.float32]:
         """Logits (rows, vocab) of the residual stream (rows, dim), so many rows with each adapter."""
@@ -191,3 +231,11 @@ class Engine(Generic[A, W]):
             sequence.held += count
             sequence.ahead = []
         return x, ends
+
+
+def _scaled(total: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The same direction, of length 1. Raises WeightsError where there is none."""
+    length = float(np.linalg.norm(total))
+    if not (np.isfinite(length) and length > 0):
+        raise WeightsError("the model's output has no finite length: its weights are damaged; see `llamero inspect`")
+    return (total / length).astype(np.float32)

@@ -52,7 +52,7 @@ async def _work(library: Library, asks: Sequence[Ask], mailbox: Mailbox) -> None
         try:
             for writer in writers:
                 served.worker.submit(writer.run, writer)
-            mailbox.put(Begun(served.name, served.fingerprint, tally.usage().prompt_tokens))
+            mailbox.put(Begun(served.full_name, served.fingerprint, tally.usage().prompt_tokens))
             for event in _said_first(plans, tally):
                 mailbox.put(event)
             await asyncio.gather(*(writer.over for writer in writers))

@@ -53,8 +53,5 @@ def _embed(served: Served, texts: Sequence[str | Sequence[int]], stop: threading
         if len(ids) > llama.context:
             message = f"text {number} has {len(ids)} tokens, and the context is {llama.context}: shorten it"
             raise ContextOverflow(message, tokens=len(ids), context=llama.context)
-    vectors = []
-    for ids in prompts:
-        look()
-        vectors.append(llama.engine.embedding(ids, look, served.adapter))
-    return Embedded(np.stack(vectors), served.name, sum(map(len, prompts)))
+    vectors = llama.engine.embeddings(prompts, look, served.adapter)
+    return Embedded(vectors, served.full_name, sum(map(len, prompts)))

@@ -41,6 +41,11 @@ class Served:
     worker: Worker
     adapter: str | None = None
 
+    @property
+    def full_name(self) -> str:
+        """MODEL, or MODEL:ADAPTER."""
+        return f"{self.name}:{self.adapter}" if self.adapter else self.name
+
     @cached_property
     def call_syntax(self) -> Syntax | None:
         """How the model writes calls of functions; None where its template shows it none. Found by rendering once."""
