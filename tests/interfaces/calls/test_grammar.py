@@ -14,7 +14,7 @@ import pytest
 from llamero.engine.constrain import Constraints
 from llamero.engine.request import Request, Run
 from llamero.engine.sampling import Sampling
-from llamero.errors import SettingError
+from llamero.errors import ConstraintError, SettingError
 from llamero.interfaces.calls.events import CallArguments, CallBegun, CallEnded
 from llamero.interfaces.calls.grammar import call_form
 from llamero.interfaces.calls.parser import CallParser
@@ -104,6 +104,44 @@ def test_a_schema_that_cannot_be_enforced(syntax: Syntax) -> None:
     assert (name, type(arguments)) == ("loose", dict)
     with pytest.raises(SettingError, match=r"function 'loose': .*#/properties/a: 'uniqueItems' cannot be enforced"):
         call_form(syntax, [Function("loose", LOOSE.parameters, strict=True)], several=True)
+
+
+def may_be(syntax: Syntax, text: str) -> bool:
+    """Whether an answer that may be words or calls of a strict function can be this text."""
+    matcher = CONSTRAINTS.of(call_form(syntax, [WEATHER], several=True, optional=True)).begin()
+    for token in TOKENIZER.encode(text, bos=False):
+        try:
+            matcher.accept(token)
+        except ConstraintError:
+            return False
+    logits = np.zeros(TOKENIZER.vocab_size, np.float32)
+    matcher.mask(logits)
+    return bool(np.isfinite(logits[sorted(TOKENIZER.stop_ids)]).all())
+
+
+GOOD: dict[Syntax, str] = {
+    "json": '{"name": "get_weather", "parameters": {"city": "Lima", "where": null}}',
+    "python": '[get_weather(city="Lima", where=null)]',
+    "tag": '<function=get_weather>{"city": "Lima", "where": null}</function>',
+}
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_words_or_calls_of_strict_functions(syntax: Syntax) -> None:
+    good = GOOD[syntax]
+    for text in (
+        "",
+        "Hello.",
+        "Hello.\n\nx = {1: [2]}, a" + " < b" * (syntax != "tag"),
+        "\n\n" + good,
+        good,
+        "I look:\n" + good,
+    ):
+        assert may_be(syntax, text)
+    for text in (good.replace("Lima", "Rome"), "I look:\n" + good.replace("Lima", "Rome"), "x\n{", "x\n [y", "x <fu"):
+        assert not may_be(syntax, text)
+    for other in GOOD.values():
+        assert may_be(syntax, other) == (other == good)
 
 
 def test_no_functions() -> None:

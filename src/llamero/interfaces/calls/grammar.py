@@ -30,9 +30,11 @@ class Function(Protocol):
     def strict(self) -> bool: ...
 
 
-def call_form(syntax: Syntax, functions: Sequence[Function], *, several: bool) -> Form:
-    """The form of an answer that calls some of the functions. several: it may be more than one call.
+def call_form(syntax: Syntax, functions: Sequence[Function], *, several: bool, optional: bool = False) -> Form:
+    """The form of an answer that calls some of the functions.
 
+    several: it may be more than one call. optional: it may be words, or words and then calls; no line of the words
+    begins as a call does, with a bracket or a tag, for a call in another spelling would be held to no schema.
     Raises SettingError for a strict function whose schema cannot be enforced, by its name and the place.
     """
     if not functions:
@@ -41,8 +43,16 @@ def call_form(syntax: Syntax, functions: Sequence[Function], *, several: bool) -
     call = " | ".join(f"call_{index}" for index in range(len(functions)))
     between = {"json": '"; "', "python": '", "', "tag": '"\\n"'}[syntax]
     calls = f"call ({between} call)*" if several else "call"
-    start = f'"[" {calls} "]"' if syntax == "python" else calls
-    return Form(kind="grammar", source="\n".join([f"start: {start}", f"call: {call}", *rules, ""]))
+    calls = f'"[" {calls} "]"' if syntax == "python" else calls
+    start = ["start: calls | words", *_words(syntax)] if optional else ["start: calls"]
+    return Form(kind="grammar", source="\n".join([*start, f"calls: {calls}", f"call: {call}", *rules, ""]))
+
+
+def _words(syntax: Syntax) -> list[str]:
+    """Words and perhaps calls after them. Words go on as long as they can: what ends them is no part of any words."""
+    sign = "" if syntax == "tag" else r"|<[^f|<\n]"  # no `<function=` and no mark; where tags are calls, no `<` at all
+    line = rf"([^\s{{\[<]{sign})([^\n<]{sign})*"
+    return ["words: WORDS calls?", rf"WORDS: /[ \t\n]{{0,40}}({line}([ \t\n]{{1,40}}{line})*[ \t\n]{{0,40}})?/"]
 
 
 def _rules(syntax: Syntax, index: int, function: Function) -> list[str]:

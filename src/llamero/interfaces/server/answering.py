@@ -64,7 +64,7 @@ async def _work(library: Library, asks: Sequence[Ask], mailbox: Mailbox) -> None
 def _writer(served: Served, plan: Plan, index: int, run: Run, tally: Tally, mailbox: Mailbox) -> Writer:
     tokenizer, tools = served.llama.tokenizer, plan.ask.tools
     speech = Speech(
-        tokenizer.stream(start=plan.prompt.fresh),
+        tokenizer.stream(start=plan.prompt.fresh and run.matcher is None),  # a form may begin with a space
         Stops(plan.ask.stop),
         parser_of(tools),
         marks_of(tokenizer.special_tokens) if tools else {},

@@ -30,7 +30,8 @@ def shown(tools: Tools | None) -> list[dict[str, Any]] | None:
 def called_form(tools: Tools | None, form: Form | None, syntax: Syntax | None) -> Form | None:
     """The form of an answer where there are functions: calls where they are required, else what was asked for.
 
-    An answer that may be a call or JSON of some form is either. syntax: the model's. Raises SettingError for a model
+    An answer that may be a call or JSON of some form is either; one that may be a call of a strict function or words
+    calls as its schema says. syntax: the model's. Raises SettingError for a model
     that is shown no functions, and for forms that do not go together with calls.
     """
     if tools is None or tools.choice == "none":
@@ -38,7 +39,8 @@ def called_form(tools: Tools | None, form: Form | None, syntax: Syntax | None) -
     if syntax is None:
         raise SettingError("tools: the chat template of this model shows no functions, so it cannot call any")
     if tools.choice == "auto" and form is None:
-        return None
+        strict = any(tool.strict for tool in tools.functions)
+        return call_form(syntax, tools.functions, several=tools.parallel, optional=True) if strict else None
     functions = [tool for tool in tools.functions if tools.choice != "named" or tool.name == tools.name]
     calls = call_form(syntax, functions, several=tools.parallel)
     if form is None:
