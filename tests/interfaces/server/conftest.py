@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -24,7 +25,9 @@ from fastapi import FastAPI
 from llamero import Llama
 from llamero.formats.gguf import write_gguf
 from llamero.interfaces.server.app import make_app
+from llamero.interfaces.server.counts.metrics import Metrics
 from llamero.interfaces.server.library import Library
+from llamero.interfaces.server.serving import Server, Serving, listen, protect
 from llamero.model.config import Config
 from llamero.model.config_files import config_to_gguf
 from llamero.model.weights import named_tensors
@@ -71,6 +74,25 @@ def client(chain: str) -> Iterator[openai.OpenAI]:
     """The official client of the tale's server."""
     with openai.OpenAI(base_url=f"{chain}/v1", api_key="none", max_retries=0) as client:
         yield client
+
+
+@pytest.fixture
+def serve_guarded(models: Path) -> Iterator[Callable[[], str]]:
+    """Starts a server of ours, in this process, as `llamero serve` does; it gives the address."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(guarded(models / "chain.gguf"))
+
+
+@contextmanager
+def guarded(model: Path) -> Iterator[str]:
+    app, drain = protect(make_app(Library.of(Llama(model, threads=1))), Serving(), Metrics())
+    with listen("127.0.0.1", 0, 60) as door:
+        server = Server(app, drain, Serving())
+        thread = threading.Thread(target=lambda: asyncio.run(server._serve([door])))  # signals are the main thread's
+        thread.start()
+        yield f"http://127.0.0.1:{door.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
 
 
 class Launched:

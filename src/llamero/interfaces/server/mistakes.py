@@ -42,13 +42,18 @@ def _place(error: Error, body: Any) -> list[str | int]:
     steps: list[str | int] = []
     where = error["loc"][1:] if error["loc"][:1] == ("body",) else error["loc"]
     for number, step in enumerate(where):
-        inside = body.keys() if isinstance(body, dict) else range(len(body)) if isinstance(body, list) else ()
-        if step in inside:
+        if _inside(step, body):
             body = body[step]
         elif not (error["type"] == "missing" and number == len(where) - 1):
             continue
         steps.append(step)
     return steps
+
+
+def _inside(step: str | int, body: Any) -> bool:
+    if isinstance(body, list):
+        return isinstance(step, int) and step < len(body)
+    return isinstance(body, dict) and step in body
 
 
 def _path(steps: Sequence[str | int]) -> str:

@@ -59,7 +59,7 @@ class DetokenizeRequest(Strict):
     model_config = ConfigDict(json_schema_extra={"examples": [{"tokens": [1, 15, 27]}]})
 
     model: str = Field("", max_length=256, description="its name; the first one where none is given")
-    tokens: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=2**20)]
+    tokens: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=2**20, fail_fast=True)]
     special: bool | None = Field(None, description="show control tokens by name; otherwise they are left out")
 
 

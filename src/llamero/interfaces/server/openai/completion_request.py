@@ -12,9 +12,10 @@ from llamero.interfaces.server.openai.sampling import SamplingFields, StreamOpti
 from llamero.interfaces.server.openai.tools import Source, form
 from llamero.interfaces.server.refusals import Refusal
 
-Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
-Texts = Annotated[list[str], Field(min_length=1, max_length=256)]
-IdLists = Annotated[list[Ids], Field(min_length=1, max_length=256)]
+# Long lists are left at the first mistake: to collect a million would hold up everybody.
+Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1, max_length=2**20, fail_fast=True)]
+Texts = Annotated[list[str], Field(min_length=1, max_length=256, fail_fast=True)]
+IdLists = Annotated[list[Ids], Field(min_length=1, max_length=256, fail_fast=True)]
 _MOST = 256  # answers to one request
 _TOKENS = 16  # OpenAI's own default
 
