@@ -44,7 +44,7 @@ def test_one_text(client: openai.OpenAI) -> None:
         ({"dimensions": 3}, "unsupported_parameter", "dimensions"),
         ({"input": []}, "invalid_value", "input"),
         ({"input": [10**6]}, "invalid_value", None),
-        ({"input": "dog " * 600}, "context_length_exceeded", None),
+        ({"input": "dog " * 600}, "context_length_exceeded", "input"),
         ({"extra_body": {"inptu": "x"}}, "unknown_parameter", "inptu"),
     ],
 )

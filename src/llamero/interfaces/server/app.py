@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 import llamero
-from llamero.errors import LlameroError
+from llamero.errors import ContextOverflow, LlameroError
 from llamero.interfaces.server.anthropic.errors import messages_error
 from llamero.interfaces.server.anthropic.messages import message_routes
 from llamero.interfaces.server.anthropic.messages_stream import MessageEvent
@@ -43,6 +43,7 @@ _DESCRIPTION = """\
 Llamas behind OpenAI's API. What is not supported is refused by name, with status 400; an unknown field with the \
 nearest valid one. Streams are server-sent events; lines that begin with a colon tell how loading and reading get on.
 """
+_LONG = {"/v1/completions": "prompt", "/v1/embeddings": "input", "/v1/moderations": "input", "/v1/responses": "input"}
 _GONE = 499  # nginx's number for a client that did not wait; nobody receives it
 
 
@@ -89,6 +90,8 @@ def make_app(library: Library, settings: Settings | None = None, families: Colle
 def _tell_errors(app: FastAPI, settings: Settings) -> None:
     def tell(request: Request, error: Exception) -> Response:
         told = refusal(error, settings.retry_after)
+        if isinstance(error, ContextOverflow):
+            told.param = _LONG.get(request.url.path, "messages")
         if told.status >= 500:
             _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
         shape = messages_error if request.url.path.startswith("/v1/messages") else error_body

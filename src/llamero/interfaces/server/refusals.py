@@ -39,7 +39,7 @@ def refusal(error: BaseException, retry_after: int = 1) -> Refusal:
         return error
     words = str(error)
     if isinstance(error, ContextOverflow):
-        return Refusal(400, words, code="context_length_exceeded", param="messages")
+        return Refusal(400, words, code="context_length_exceeded")
     if isinstance(error, ModelNotFound):
         return Refusal(404, words, code="model_not_found", param="model")
     if isinstance(error, QueueFull):

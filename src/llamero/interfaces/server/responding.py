@@ -27,6 +27,8 @@ Batches = AsyncGenerator[list[Event]]
 
 _MANY = 500  # events, whose JSON takes a few milliseconds
 
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # made once: making one takes a third of the time
+
 _log = logging.getLogger(__name__)
 
 
@@ -52,7 +54,7 @@ class ClientGone(Exception):
 
 def data(body: Any, event: str | None = None) -> str:
     """One frame: JSON, with the name of its event where the dialect names them."""
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    text = _JSON.encode(body)
     return f"event: {event}\ndata: {text}\n\n" if event else f"data: {text}\n\n"
 
 

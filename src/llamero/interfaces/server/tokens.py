@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
 from llamero.interfaces.llama import Llama
-from llamero.interfaces.server.fields import Shape, Strict
+from llamero.interfaces.server.fields import Shape, Whole
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.errors import ErrorBody
 from llamero.interfaces.server.openai.messages import ChatMessage, template_message
@@ -19,7 +19,7 @@ from llamero.interfaces.server.openapi import responses
 from llamero.interfaces.server.refusals import Refusal
 
 
-class TokenizeRequest(Strict):
+class TokenizeRequest(Whole):
     """A text (`prompt`, or `content`) or a conversation (`messages`)."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "How many?", "return_token_strs": True}]})
@@ -53,7 +53,7 @@ class Tokenized(Shape):
     token_strs: list[str] | None = None
 
 
-class DetokenizeRequest(Strict):
+class DetokenizeRequest(Whole):
     """Ids."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"tokens": [1, 15, 27]}]})

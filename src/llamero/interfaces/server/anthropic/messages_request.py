@@ -11,7 +11,7 @@ from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Form
 from llamero.interfaces.server.anthropic.content import CacheControl, MessageParam, System, template_messages
 from llamero.interfaces.server.anthropic.tools import ToolChoice, ToolParam, tools
-from llamero.interfaces.server.fields import Strict
+from llamero.interfaces.server.fields import Strict, Whole
 from llamero.interfaces.server.refusals import Refusal
 
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
@@ -55,7 +55,7 @@ _REFUSED = {
 }
 
 
-class CountRequest(Strict):
+class CountRequest(Whole):
     """A conversation whose tokens are counted."""
 
     model_config = ConfigDict(

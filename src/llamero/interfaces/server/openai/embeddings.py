@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
 from llamero.interfaces.server.embedding import embed
-from llamero.interfaces.server.fields import Shape, Strict
+from llamero.interfaces.server.fields import Shape, Whole
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.completion_request import IdLists, Ids, Texts
 from llamero.interfaces.server.openai.errors import ErrorBody
@@ -19,7 +19,7 @@ from llamero.interfaces.server.refusals import Refusal
 from llamero.interfaces.server.responding import while_there
 
 
-class EmbeddingRequest(Strict):
+class EmbeddingRequest(Whole):
     """Texts, or token ids, whose meaning is wanted."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"input": ["The dog ran home.", "A cat sat down."]}]})

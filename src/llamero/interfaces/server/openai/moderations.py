@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Begun
 from llamero.interfaces.server.answering import answer
-from llamero.interfaces.server.fields import Shape, Strict
+from llamero.interfaces.server.fields import Shape, Whole
 from llamero.interfaces.server.guarding import Verdict, guard_categories, verdict
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.errors import ErrorBody
@@ -50,7 +50,7 @@ CATEGORIES = (
 )
 
 
-class ModerationRequest(Strict):
+class ModerationRequest(Whole):
     """Texts to judge."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"input": "How do I pick a lock?"}]})

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Form
-from llamero.interfaces.server.fields import No, Strict
+from llamero.interfaces.server.fields import No, Strict, Whole
 from llamero.interfaces.server.openai.responses_input import Input, template_messages
 from llamero.interfaces.server.openai.tools import (
     Function,
@@ -66,7 +66,7 @@ class ResponseStreamOptions(Strict):
     include_obfuscation: No | None = Field(None, description="a hint; nothing is obfuscated")
 
 
-class ResponsesRequest(Strict):
+class ResponsesRequest(Whole):
     """What the model is given, whose response is wanted. Nothing is stored: each request brings all of its input."""
 
     model_config = ConfigDict(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from llamero.engine.sampling import Sampling
-from llamero.interfaces.server.fields import No, Strict
+from llamero.interfaces.server.fields import No, Strict, Whole
 
 Bias = dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
@@ -18,7 +18,7 @@ _SAME = (
 )
 
 
-class SamplingFields(Strict):
+class SamplingFields(Whole):
     """How words are chosen, and where an answer ends."""
 
     temperature: float | None = Field(None, ge=0, le=2, description="0 takes the likeliest token; 0.6 unless given")

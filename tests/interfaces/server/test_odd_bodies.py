@@ -1,0 +1,72 @@
+"""Bodies that JSON allows and nobody wants: half a surrogate pair, which UTF-8 cannot spell, and deep nesting."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+CHAT = '"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}'
+
+
+def post(url: str, path: str, body: str) -> httpx.Response:
+    return httpx.post(f"{url}{path}", content=body, headers={"Content-Type": "application/json"}, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        r'{"\ud83d": 1, ',
+        r'{"model": "\ud83d", ',
+        r'{"stop": "\ud83d", ',
+        r'{"regex": "\ud83d", ',
+        r'{"tool_choice": {"type": "\ud83d"}, ',
+        r'{"template_variables": {"a": "\ud83d"}, ',
+        r'{"tools": [{"type": "function", "function": {"name": "a", "description": "\ud83d"}}], ',
+    ],
+)
+def test_half_a_surrogate_pair_in_a_chat(chain: str, field: str) -> None:
+    answer = post(chain, "/v1/chat/completions", field + CHAT)
+    assert answer.status_code == 400, answer.text
+    assert "text is not Unicode" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", r'{"messages": [{"role": "user", "content": "\ud83d"}]}'),
+        ("/v1/completions", r'{"prompt": "\ud83d", "echo": true}'),
+        ("/v1/embeddings", r'{"input": "\ud83d"}'),
+        ("/v1/moderations", r'{"input": "\ud83d"}'),
+        ("/v1/responses", r'{"input": "hi", "metadata": {"a": "\ud83d"}}'),
+        ("/v1/responses", r'{"input": "hi", "instructions": "\ud83d"}'),
+        ("/v1/messages", r'{"model": "\ud83d", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}]}'),
+        ("/tokenize", r'{"prompt": "\ud83d"}'),
+        ("/v1/inspect", r'{"messages": [{"role": "user", "content": "\ud83d"}]}'),
+    ],
+)
+def test_half_a_surrogate_pair_elsewhere(chain: str, path: str, body: str) -> None:
+    answer = post(chain, path, body)
+    assert answer.status_code == 400, answer.text
+    assert "text is not Unicode" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("depth", [300, 900, 5000, 200_000])
+@pytest.mark.parametrize(
+    "field",
+    [
+        '{"logit_bias": ',
+        '{"nothing": ',
+        '{"template_variables": ',
+        '{"response_format": ',
+        '{"tools": ',
+        '{"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"properties": ',
+        '{"tool_choice": "required", "tools": [{"type": "function", "function": {"name": "a", "parameters": ',
+    ],
+)
+def test_deep_nesting_is_refused(chain: str, field: str, depth: int) -> None:
+    ends = {"{": "}", "[": "]"}
+    for opening, closing in (("[", "]"), ('{"a":', "}")):
+        rest = "".join(ends[mark] for mark in reversed(field[1:]) if mark in ends)
+        value = opening * depth + "1" + closing * depth
+        answer = post(chain, "/v1/chat/completions", f"{field}{value}{rest}, {CHAT}")
+        assert answer.status_code == 400, answer.text[:300]
