@@ -27,7 +27,8 @@ struct Head {
         if (version != 1) return "its layout is of a version that this launcher does not know";
         if (size < total) return "it is cut short";
         if (size > total) return "something was added at its end";
-        if (!inside(engine_at, engine) || !inside(manifest_at, manifest) || engine_at % PAGE) return "its parts lie outside";
+        if (!inside(engine_at, engine) || !inside(manifest_at, manifest)) return "its parts lie outside";
+        if (engine_at % PAGE) return "its engine is not at a page";
         if (index > engine || unpacked > MOST_UNPACKED) return "its engine cannot be of that size";
         return nullptr;
     }

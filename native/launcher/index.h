@@ -1,5 +1,5 @@
-// The list of an engine's files: for each, in the order of their bytes, its size (8 bytes), whether it is a program (1),
-// the length of its path (1), and the path. Every path is checked to stay below the folder that it is written to.
+// The list of an engine's files: for each, in the order of their bytes, its size (8 bytes), whether it is a program
+// (1), the length of its path (1), and the path. Every path is checked to stay below the folder it is written to.
 #pragma once
 #include "text.h"
 

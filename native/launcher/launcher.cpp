@@ -33,8 +33,11 @@ const char* program_name(char** words) {
 
 class Launcher {
 public:
-    Launcher(char** words, Environment environment, const char* started_as)
-        : words_(words), environment_(environment), own_path_(started_as) {}
+    // chance: 16 random bytes.
+    Launcher(char** words, Environment environment, const char* started_as, const unsigned char* chance)
+        : words_(words), environment_(environment), own_path_(started_as) {
+        mark_.number(static_cast<uint64_t>(call(GETPID))).add(".").hex(chance, 8);
+    }
 
     [[noreturn]] void run() {
         open_self();
@@ -107,7 +110,7 @@ private:
         if (!base || *base != '/') return;
         Text folder(base);
         folder.add(below);
-        stores_[count_++] = Store(folder, shared, head_.engine_digest);
+        stores_[count_++] = Store(folder, shared, head_.engine_digest, mark_);
     }
 
     void unpack() {
@@ -160,7 +163,7 @@ private:
     static constexpr int MOST_STORES = 6;
     char** words_;
     Environment environment_;
-    Text own_path_;
+    Text own_path_, mark_;
     Head head_;
     int file_ = -1, count_ = 0;
     const unsigned char* index_ = nullptr;
@@ -193,10 +196,13 @@ extern "C" [[noreturn]] void launch(long* stack) {
     char** end = environment;
     while (*end) ++end;
     const char* started_as = words[0] ? words[0] : "";
-    constexpr long EXECUTED_FILE = 31;
-    for (long* pair = reinterpret_cast<long*>(end + 1); pair[0]; pair += 2)
+    const unsigned char none[16] = {}, *chance = none;
+    constexpr long RANDOM_BYTES = 25, EXECUTED_FILE = 31;
+    for (long* pair = reinterpret_cast<long*>(end + 1); pair[0]; pair += 2) {
         if (pair[0] == EXECUTED_FILE) started_as = reinterpret_cast<const char*>(pair[1]);
-    launcher::Launcher(words, {environment}, started_as).run();
+        if (pair[0] == RANDOM_BYTES) chance = reinterpret_cast<const unsigned char*>(pair[1]);
+    }
+    launcher::Launcher(words, {environment}, started_as, chance).run();
 }
 
 #if defined(__x86_64__)

@@ -41,8 +41,9 @@ inline void block(uint32_t* state, const unsigned char* data) {
     uint32_t a = state[0], b = state[1], c = state[2], d = state[3];
     uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
     for (int i = 0; i < 64; ++i) {
-        uint32_t first = h + (turned(e, 6) ^ turned(e, 11) ^ turned(e, 25)) + ((e & f) ^ (~e & g)) + CONSTANTS[i] + w[i];
-        uint32_t second = (turned(a, 2) ^ turned(a, 13) ^ turned(a, 22)) + ((a & b) ^ (a & c) ^ (b & c));
+        uint32_t choice = (e & f) ^ (~e & g), majority = (a & b) ^ (a & c) ^ (b & c);
+        uint32_t first = h + (turned(e, 6) ^ turned(e, 11) ^ turned(e, 25)) + choice + CONSTANTS[i] + w[i];
+        uint32_t second = (turned(a, 2) ^ turned(a, 13) ^ turned(a, 22)) + majority;
         h = g, g = f, f = e, e = d + first;
         d = c, c = b, b = a, a = first + second;
     }
@@ -53,14 +54,15 @@ inline void block(uint32_t* state, const unsigned char* data) {
 }  // namespace sha256
 
 inline Digest digest_of(const unsigned char* data, uint64_t size) {
-    uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+    uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                         0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     uint64_t done = 0;
     for (; size - done >= 64; done += 64) sha256::block(state, data + done);
     unsigned char last[128] = {};
     uint64_t left = size - done, padded = left < 56 ? 64 : 128;
     for (uint64_t i = 0; i < left; ++i) last[i] = data[done + i];
     last[left] = 0x80;
-    for (int i = 0; i < 8; ++i) last[padded - 1 - static_cast<uint64_t>(i)] = static_cast<unsigned char>(size * 8 >> 8 * i);
+    for (uint64_t i = 0; i < 8; ++i) last[padded - 1 - i] = static_cast<unsigned char>(size * 8 >> 8 * i);
     for (uint64_t at = 0; at < padded; at += 64) sha256::block(state, last + at);
     Digest digest;
     for (int i = 0; i < 32; ++i) digest.bytes[i] = static_cast<unsigned char>(state[i / 4] >> (24 - i % 4 * 8));

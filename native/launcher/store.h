@@ -1,5 +1,5 @@
-// Where unpacked engines are kept: a private folder for each, named by the hash of what it holds. A folder gets its name
-// only when all is in it, so two first runs at once do not disturb each other, and one that was killed leaves no half.
+// Where unpacked engines are kept: a private folder for each, named by the hash of what it holds. A folder gets its
+// name only when all is in it: two first runs at once do not disturb each other, one that was killed leaves no half.
 #pragma once
 #include "head.h"
 #include "index.h"
@@ -11,8 +11,9 @@ class Store {
 public:
     Store() = default;
     // base: a folder, made if its parent is there or can be. shared: others may write beside it, as in /tmp. digest: of
-    // the engine.
-    Store(const Text& base, bool shared, const unsigned char* digest) : folder_(base), shared_(shared) {
+    // the engine. mark: of this process, like no other's, on whatever machine or in whatever container.
+    Store(const Text& base, bool shared, const unsigned char* digest, const Text& mark)
+        : folder_(base), mark_(mark), shared_(shared) {
         folder_.add("/engines");
         name_.hex(digest, 16);
     }
@@ -38,7 +39,8 @@ public:
         Index files(index, size);
         for (Entry entry; good && files.next(entry);) {
             Status found;
-            good = !status(static_cast<int>(engine), entry.path.get(), found) && found.is_file() && found.size == entry.size;
+            good = !status(static_cast<int>(engine), entry.path.get(), found) && found.is_file();
+            good = good && found.size == entry.size;
         }
         close(engine);
         return good;
@@ -49,8 +51,7 @@ public:
         if (wrong_) return false;
         long folder = opened(true);
         if (folder < 0) return wrong_ ? false : refuse("it cannot be made or written");
-        Text partial(".");
-        partial.add(name_.get(), name_.size()).add(".").number(static_cast<uint64_t>(call(GETPID))).add(".new");
+        Text partial = marked(".new");
         bool good = written(static_cast<int>(folder), partial, index, size, bytes) &&
                     placed(static_cast<int>(folder), partial, index, size);
         if (!good) clear(static_cast<int>(folder), partial.get(), index, size);
@@ -64,6 +65,12 @@ private:
     bool refuse(const char* why) {
         wrong_ = why;
         return false;
+    }
+
+    // The name of a folder that this process alone uses for a while.
+    Text marked(const char* ending) const {
+        Text name(".");
+        return name.add(name_.get(), name_.size()).add(".").add(mark_.get(), mark_.size()).add(ending);
     }
 
     // The folder of engines, open, or a negative number; `make` makes what is missing.
@@ -103,18 +110,15 @@ private:
         return found.owner == 0 || found.owner == static_cast<uint32_t>(call(GETEUID));
     }
 
-    bool written(int folder, const Text& partial, const unsigned char* index, uint64_t size, const unsigned char* bytes) {
-        long made = make_folder(folder, partial.get());
-        if (made == EXISTS) {  // of a process that was killed, and had our number
-            clear(folder, partial.get(), index, size);
-            made = make_folder(folder, partial.get());
-        }
-        if (made < 0) return refuse("it cannot be written");
+    bool written(int folder, const Text& partial, const unsigned char* index, uint64_t size,
+                 const unsigned char* bytes) {
+        if (make_folder(folder, partial.get()) < 0) return refuse("it cannot be written");
         long root = open(folder, partial.get(), FOLDER | NO_LINK);
         if (root < 0) return refuse("it cannot be read");
         Index files(index, size);
         bool good = true;
-        for (Entry entry; good && files.next(entry); bytes += entry.size) good = write(static_cast<int>(root), entry, bytes);
+        for (Entry entry; good && files.next(entry); bytes += entry.size)
+            good = write(static_cast<int>(root), entry, bytes);
         close(root);
         return good || refuse("there is no room, or it cannot be written");
     }
@@ -143,8 +147,7 @@ private:
     bool placed(int folder, const Text& partial, const unsigned char* index, uint64_t size) {
         if (rename_new(folder, partial.get(), name_.get()) == 0) return true;
         if (holds(index, size)) return false;
-        Text old(".");
-        old.add(name_.get(), name_.size()).add(".").number(static_cast<uint64_t>(call(GETPID))).add(".old");
+        Text old = marked(".old");
         call(RENAMEAT2, folder, arg(name_.get()), folder, arg(old.get()), 0);
         bool good = rename_new(folder, partial.get(), name_.get()) == 0;
         clear(folder, old.get(), index, size);
@@ -168,7 +171,7 @@ private:
         remove(folder, name, REMOVE_FOLDER);
     }
 
-    Text folder_, name_;
+    Text folder_, name_, mark_;
     bool shared_ = false;
     const char* wrong_ = nullptr;
 };

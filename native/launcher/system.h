@@ -55,7 +55,7 @@ constexpr int FOLDER = 040000, NO_LINK = 0100000;
 #endif
 constexpr int REMOVE_FOLDER = 0x200;           // AT_REMOVEDIR
 constexpr int NO_REPLACE = 1;                  // RENAME_NOREPLACE
-constexpr long NOT_THERE = -2, EXISTS = -17, NOT_KNOWN = -38, INVALID = -22;
+constexpr long NOT_THERE = -2, NOT_KNOWN = -38, INVALID = -22;
 
 inline long arg(const void* pointer) { return reinterpret_cast<long>(pointer); }
 

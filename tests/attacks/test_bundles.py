@@ -246,6 +246,7 @@ def test_changed_bytes_are_named(good: Path, tmp_path: Path) -> None:
         {"parts": 3},
         {"parts": [3]},
         {"parts": [{"role": "model"}]},
+        {"parts": [{"role": "../model", "name": "m", "at": 131072, "size": 0, "sha256": ""}]},
         {"parts": [{"role": "model", "name": "m", "at": -5, "size": 1, "sha256": ""}]},
         {"parts": [{"role": "model", "name": "m", "at": 1, "size": 2**70, "sha256": ""}]},
         {"parts": [{"role": "model", "name": "m", "at": "1", "size": 1, "sha256": ""}]},

@@ -225,6 +225,8 @@ void check_level(int threads, const Kernels& level) {
 
 int main() {
     std::setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // into a log, too, line by line
+    check_launcher();
+    std::printf("launcher: checked\n");
     check_threads();
     std::printf("threads: checked\n");
     for (const Kernels* const* level = levels(); *level; ++level)

@@ -93,6 +93,7 @@ private:
     Matrix matrix_;
 };
 
-void check_threads();  // threads_check.cpp
+void check_launcher();  // launcher_check.cpp
+void check_threads();   // threads_check.cpp
 
 }  // namespace check

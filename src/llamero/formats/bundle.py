@@ -24,7 +24,8 @@ PAGE: Final = 65536
 """Engine and weights begin at multiples of this: whole pages of any machine."""
 MAGIC: Final = b"llamero bundle\n\0"
 VERSION: Final = 1
-MOST_MANIFEST: Final = 1 << 24  # bytes
+MOST_MANIFEST: Final = 1 << 20  # bytes
+ROLES: Final = ("launcher", "engine", "model", "lineage", "licence")
 
 _HEAD: Final = struct.Struct("<16s2I8Q32s32s72s")
 _SIZE: Final = _HEAD.size + 32
@@ -81,7 +82,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Part:
-    """One thing inside. role: "launcher", "engine", "model", "licence" or "lineage"; at, size: bytes of the file."""
+    """One thing inside. role: one of ROLES; at, size: bytes of the file."""
 
     role: str
     name: str
@@ -159,12 +160,13 @@ class Bundle:
 
     def _check_gap(self, file: BinaryIO, start: int, end: int) -> None:
         """Between the parts are zeros, and the head."""
-        file.seek(start)
-        filling = file.read(end - start)
         if start <= HEAD_AT < end:
-            filling = filling[: HEAD_AT - start] + filling[HEAD_AT + _SIZE - start :]
-        if filling.strip(b"\0"):
-            raise FormatError(f"{self.path}: bytes between {start} and {end} belong to no part; {_AGAIN}")
+            self._check_gap(file, start, HEAD_AT)
+            start = HEAD_AT + _SIZE
+        file.seek(start)
+        for piece in _pieces(file, end - start, self.path):
+            if piece.strip(b"\0"):
+                raise FormatError(f"{self.path}: bytes between {start} and {end} belong to no part; {_AGAIN}")
 
 
 def _pieces(file: BinaryIO, size: int, path: Path) -> Iterator[bytes]:
@@ -194,7 +196,7 @@ def _parts(manifest: Mapping[str, Any], head: Head, path: Path) -> list[Part]:
         raise FormatError(f"{path}: a part in the bundle's manifest is described wrongly; {_AGAIN}") from None
     end = 0
     for part in sorted(parts, key=lambda part: part.at if isinstance(part.at, int) else -1):
-        sound = all(isinstance(text, str) for text in (part.role, part.name, part.sha256))
+        sound = part.role in ROLES and isinstance(part.name, str) and isinstance(part.sha256, str)
         sound = sound and type(part.at) is int and type(part.size) is int and end <= part.at and part.size >= 0
         if not sound or part.at + part.size > head.manifest_at or _crosses_head(part):
             raise FormatError(f"{path}: the part {part.name!r} of the bundle lies where it cannot; {_AGAIN}")

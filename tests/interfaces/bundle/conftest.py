@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ class Made:
         """Run it with no environment but a cache folder, or the one given."""
         environment = environment or {"XDG_CACHE_HOME": str(self.cache)}
         return start(self.path, *words, text=text, **environment)
+
+    def unpacked_into(self, folder: Path) -> None:
+        """Give a folder what a first start would leave there."""
+        self.start("--version")
+        shutil.copytree(self.cache, folder, dirs_exist_ok=True)
 
 
 def start(path: Path, *words: str, text: str = "", **environment: str) -> subprocess.CompletedProcess[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from llamero.formats.bundle import Bundle
 from llamero.formats.gguf import GGUF, write_gguf
 from llamero.formats.huggingface import write_hf
+from llamero.formats.lineage import lineage
+from llamero.formats.lineage.record import identity
 from llamero.formats.open import open_model_file
 from llamero.interfaces.bundle import packages
 from llamero.interfaces.bundle.bytecode import bytecode
@@ -103,6 +106,8 @@ def test_mistakes_are_refused_before_any_work(models: Path, tmp_path: Path, llam
         ("chain.gguf", "-o", str(tmp_path)): "is a folder",
         ("chain.gguf", "-o", out, "--context", "100000"): "context must be from 2 to the model's own, 256",
         ("chain.gguf", "-o", out, "--chat-template", "lama-3"): "lama-3",
+        ("chain.gguf", "-o", out, "--licence", "none.txt"): "no text none.txt",
+        ("chain.gguf", "-o", "chain.gguf"): "is the model itself",
         ("chain.gguf", "--verify", out): "only named to make",
     }
     for words, told in cases.items():
@@ -112,6 +117,18 @@ def test_mistakes_are_refused_before_any_work(models: Path, tmp_path: Path, llam
     assert not list(tmp_path.iterdir())
     unbundled = llamero("bundle", "--verify", str(models / "chain.gguf"))
     assert "no bundle" in unbundled.stderr
+
+
+def test_where_a_model_comes_from_stays_with_it(models: Path, tmp_path: Path, llamero: Any, launcher: Path) -> None:  # noqa: ARG001
+    shutil.copy(models / "chain.gguf", tmp_path / "chain.gguf")
+    lineage.record(tmp_path / "chain.gguf", kind="model", licences=("Hum softly",))
+    known = lineage.read(tmp_path / "chain.gguf")
+    assert known is not None
+    path = make_bundle(tmp_path / "chain.gguf", tmp_path / "bundle", engine=EMPTY)
+    assert identity(known.record) in llamero("bundle", "--verify", str(path)).stdout
+    llamero("bundle", "--extract", str(path), "-o", str(tmp_path / "out"))
+    told = lineage.read(tmp_path / "out" / "chain.gguf")
+    assert told == known
 
 
 def test_a_file_without_a_tokenizer_is_refused_and_helped(models: Path, tmp_path: Path, llamero: Any) -> None:

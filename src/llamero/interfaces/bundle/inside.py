@@ -30,8 +30,9 @@ def main(path: str, words: Sequence[str]) -> int:
     own = Path(path)
     with suppress(OSError):
         Path("/proc/self/comm").write_text(own.name)  # what `ps` shows, instead of the loader's name
-    if "-c" in words and words[words.index("-c") + 1 :][0].startswith(_CHILDREN):
-        return _as_python(words[words.index("-c") :])
+    code = words[words.index("-c") + 1 :] if "-c" in words else []
+    if code and code[0].startswith(_CHILDREN):
+        return _as_python(code)
     try:
         bundle = Bundle.open(own)
         return _run(bundle, list(words))
@@ -40,10 +41,10 @@ def main(path: str, words: Sequence[str]) -> int:
         return 1
 
 
-def _as_python(words: Sequence[str]) -> int:
+def _as_python(code: Sequence[str]) -> int:
     """Be the Python of a child process: only this file is a program that can be started, on any machine."""
-    sys.argv = ["-c", *words[2:]]
-    exec(words[1], {"__name__": "__main__"})
+    sys.argv = ["-c", *code[1:]]
+    exec(code[0], {"__name__": "__main__"})
     return 0
 
 

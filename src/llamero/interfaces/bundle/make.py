@@ -16,6 +16,9 @@ from llamero.formats.bundle import Progress
 from llamero.formats.bundle_write import BundleWriter, bundle_file
 from llamero.formats.gguf import GGUF, Typed, ValueType
 from llamero.formats.gguf_write import stream_gguf
+from llamero.formats.lineage import lineage
+from llamero.formats.lineage.digest import FILE_NAME
+from llamero.formats.lineage.record import Lineage, identity, to_text
 from llamero.formats.mapped import Mapped
 from llamero.formats.open import open_model_file
 from llamero.formats.tensor import Reader
@@ -76,17 +79,22 @@ def make_bundle(
     out, settings = Path(out), settings or Settings()
     if out.is_dir():
         raise SettingError(f"{out} is a folder; give the file that is to be made")
-    launcher = _launcher()
-    path = find_model(model)
+    missing = [str(text) for text in licences if not Path(text).is_file()]
+    if missing:
+        raise SettingError(f"there is no text {missing[0]} to put in")
+    launcher, path = _launcher(), find_model(model)
+    if out.exists() and out.samefile(path):
+        raise SettingError(f"{out} is the model itself; give the bundle another name")
     reader = open_model_file(path)
     try:
-        source = _Model(reader, tokenizer, settings)
+        source = _Model(reader, tokenizer, settings, lineage.read(path))
         engine = engine or collect()
         with bundle_file(out, launcher) as writer:
             with stage("packing the engine") as tell:
                 index, unpacked = _write_engine(writer, engine, tell)
             with stage("writing the weights") as tell:
                 source.write(writer, tell)
+            source.write_lineage(writer)
             texts = [*model_texts(path), *map(Path, licences)]
             listed = _write_licences(writer, engine_licences(engine), texts)
             writer.finish(source.about() | _about_engine(engine) | {"licences": listed}, index, unpacked)
@@ -106,8 +114,10 @@ def _launcher() -> bytes:
 class _Model:
     """A model that has been looked at and found whole, to be written as GGUF."""
 
-    def __init__(self, reader: Reader, tokenizer: str | Path | None, settings: Settings) -> None:
-        self.reader, self.settings = reader, settings
+    def __init__(
+        self, reader: Reader, tokenizer: str | Path | None, settings: Settings, descent: Lineage | None
+    ) -> None:
+        self.reader, self.settings, self.descent = reader, settings, descent
         self.config: Config = config_of(reader)
         check(reader, self.config)
         self.tokenizer: Tokenizer = find_tokenizer(reader, tokenizer, self.config.vocab)
@@ -142,6 +152,12 @@ class _Model:
             about = kept | self.tokenizer.to_gguf()
         stream_gguf(into, about, export(Watched(self.reader, progress), self.config, "gguf"))
 
+    def write_lineage(self, writer: BundleWriter) -> None:
+        """Where the model comes from, wherever that was written: in its file or beside it."""
+        if self.descent is not None:
+            text = to_text(self.descent, self.reader.path.resolve().parent)
+            writer.add("lineage", FILE_NAME, [text.encode()])
+
     def about(self) -> dict[str, Any]:
         """What the manifest says of the model."""
         types: dict[str, int] = {}
@@ -159,7 +175,11 @@ class _Model:
             "bytes_of_types": types,
             "kept_byte_for_byte": bool(self.files),
         }
-        return {"model": model | ({"licence": said} if said else {}), "settings": self.settings.given()}
+        if said:
+            model["licence"] = said
+        if self.descent is not None:
+            model["lineage"] = identity(self.descent.record)
+        return {"model": model, "settings": self.settings.given()}
 
 
 def _u32(value: int) -> Typed:

@@ -19,6 +19,8 @@ def described(bundle: Bundle) -> Iterator[str]:
     yield f"for Linux on {about.get('machine')}; engine of {about.get('files')} files: {made}"
     for name, value in about.get("settings", {}).items():
         yield f"setting  {name} = {_short(str(value))}"
+    if "lineage" in model:
+        yield f"lineage  {model['lineage']} (comes out with --extract, for `llamero lineage`)"
     yield ""
     for part in bundle.parts:
         if part.role != "licence":
@@ -58,7 +60,7 @@ def _where(part: Part) -> str:
     name = Path(part.name)
     if name.is_absolute() or ".." in name.parts or "\0" in part.name:
         raise FormatError(f"the bundle has a part named {part.name!r}, which leads out of the folder; do not trust it")
-    return part.name if part.role == "model" else f"{part.role}s/{part.name}"
+    return f"licences/{part.name}" if part.role == "licence" else part.name
 
 
 def _count(number: object) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 _NAME = re.compile(r"[0-9a-f]{32}")
-_HALF = re.compile(r"\.[0-9a-f]{32}\.(\d+)\.(new|old)")
+_HALF = re.compile(r"\.[0-9a-f]{32}\.\d+\.[0-9a-f]{16}\.(new|old)")
+_PATIENCE = 600  # seconds after which nobody is writing a folder any more
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ def unpacked(environment: Mapping[str, str]) -> list[Unpacked]:
         for path in sorted(place.iterdir()):
             half = _HALF.fullmatch(path.name)
             if path.is_dir() and not path.is_symlink() and (_NAME.fullmatch(path.name) or half):
-                if half and Path(f"/proc/{half[1]}").exists():
-                    continue  # being unpacked at this moment
+                if half and time.time() - path.stat().st_mtime < _PATIENCE:
+                    continue  # perhaps being unpacked at this moment
                 size = sum(file.lstat().st_size for file in path.rglob("*") if not file.is_dir())
                 found.append(Unpacked(path, size, whole=half is None))
     return found

@@ -90,7 +90,7 @@ def run_command(
     parser = argparse.ArgumentParser(
         prog=f"{program} {name}",
         description=COMMANDS[name][0].upper() + COMMANDS[name][1:] + ".",
-        epilog=command.EXAMPLES,
+        epilog=command.EXAMPLES if program == "llamero" else None,  # which are commands of that name
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
