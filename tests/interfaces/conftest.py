@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from llamero.formats.blocks import F32
 from llamero.formats.gguf import write_gguf
+from llamero.formats.tensor import Tensor, TensorInfo
 from llamero.interfaces.cli.main import main
 from llamero.model.config import Config
 from llamero.model.config_files import config_to_gguf
@@ -27,6 +29,7 @@ WORDS = [*("▁Here", "▁is", "▁a", "▁tiny", "▁llama", "▁with", "▁no"
 TALE = "Here is a tiny llama 🦙 with no cares. It hums softly!"
 _BYTES = 3  # the first byte token: after <unk>, <s>, </s>
 _FIRST = _BYTES + 256
+_TINY, _END = _FIRST + 3, _FIRST + 12  # "▁tiny" and "!"
 CONFIG = Config(dim=288, layers=1, heads=4, kv_heads=2, head_dim=32, ffn_dim=32, vocab=288, context=256, tied=False)
 
 
@@ -140,3 +143,21 @@ def chain_file() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def config() -> Config:
     return CONFIG
+
+
+@pytest.fixture
+def after_tiny(tmp_path: Path) -> Any:
+    """Writes an adapter under which "tiny" is followed by "!", or by another token."""
+
+    def write(name: str = "short.gguf", follows: int = _END, dim: int = CONFIG.dim) -> Path:
+        a, b = np.zeros((1, dim), np.float32), np.zeros((CONFIG.vocab, 1), np.float32)
+        a[0, _TINY], b[follows, 0] = 1, 2
+        parts = [
+            Tensor(TensorInfo(f"output.weight.lora_{end}", F32, values.shape), values.reshape(-1).view(np.uint8))
+            for end, values in (("a", a), ("b", b))
+        ]
+        metadata = {"general.architecture": "llama", "general.type": "adapter", "adapter.type": "lora"}
+        write_gguf(tmp_path / name, metadata | {"adapter.lora.alpha": 1.0}, parts)
+        return tmp_path / name
+
+    return write

@@ -10,32 +10,9 @@ import pytest
 
 from llamero import Llama
 from llamero.errors import ModelNotFound, SettingError, WeightsError
-from llamero.formats.blocks import F32
-from llamero.formats.gguf import write_gguf
-from llamero.formats.tensor import Tensor, TensorInfo
 from llamero.interfaces.adapters import parse_source
-from llamero.model.config import Config
 
-FIRST = 259  # the id of the tale's first word; "▁tiny" is the fourth, "!" the last of 13
-TINY, END = FIRST + 3, FIRST + 12
-
-
-@pytest.fixture
-def after_tiny(tmp_path: Path, config: Config) -> Any:
-    """Writes an adapter under which "tiny" is followed by "!", or by another token."""
-
-    def write(name: str = "short.gguf", follows: int = END, dim: int = config.dim) -> Path:
-        a, b = np.zeros((1, dim), np.float32), np.zeros((config.vocab, 1), np.float32)
-        a[0, TINY], b[follows, 0] = 1, 2
-        parts = [
-            Tensor(TensorInfo(f"output.weight.lora_{end}", F32, values.shape), values.reshape(-1).view(np.uint8))
-            for end, values in (("a", a), ("b", b))
-        ]
-        metadata = {"general.architecture": "llama", "general.type": "adapter", "adapter.type": "lora"}
-        write_gguf(tmp_path / name, metadata | {"adapter.lora.alpha": 1.0}, parts)
-        return tmp_path / name
-
-    return write
+FIRST, TINY, END = 259, 262, 271  # the ids of the tale's first word, of "▁tiny", and of its last, "!"
 
 
 def test_each_answer_chooses_its_adapter(models: Path, tale: str, after_tiny: Any) -> None:

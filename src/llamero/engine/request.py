@@ -72,6 +72,7 @@ class Run:
         self.drafted_tokens = 0  # guessed and read
         self.accepted_tokens = 0  # of these, what was then chosen
         self.dropped_tokens = len(request.prompt) - len(ids)
+        self.began = 0.0  # when its prompt began to be read (perf_counter); 0 while it waits
         self.prompt_seconds = 0.0  # from the start to the first token
         self.answer_seconds = 0.0  # for all tokens after the first
         self._most = request.max_tokens or (context if request.overflow == "shift" else context - len(ids))

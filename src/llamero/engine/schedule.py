@@ -294,6 +294,7 @@ class Scheduler:
             if owner is None or not self._fits(self._line.first(owner)):
                 return
             task = self._line.pop(owner)
+            task.run.began = perf_counter()
             self._working.append(task)
             yield task
 

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import httpx
+import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
@@ -229,3 +231,39 @@ def test_help_shows_how(llamero: Words) -> None:
     assert told.returncode == 0
     for words in ("examples:", "--keep-alive TIME", "llamero keys create", "--replicas"):
         assert words in told.stdout
+
+
+def test_adapters_are_asked_for_by_name(launch: Launch, after_tiny: Any, tale: str) -> None:
+    path = str(after_tiny())
+    server = launch("-m", "chatty.gguf", "--lora", f"short={path}", "--lora", f"chatty:weak={path}:0.25").ready()
+    with server.client() as client:
+        names = [model["id"] for model in client.get("/v1/models").json()["data"]]
+        assert names == ["chatty", "chatty:short", "chatty:weak"]
+
+        def said(model: str) -> str:
+            answer = client.post("/v1/chat/completions", json=HELLO | {"model": model})
+            assert answer.status_code == 200, answer.text
+            return str(answer.json()["choices"][0]["message"]["content"]).strip()
+
+        assert [said(name) for name in names] == [tale, "Here is a tiny!", tale]
+        refused = client.post("/v1/chat/completions", json=HELLO | {"model": "chatty:shore"})
+        assert refused.status_code == 404
+        assert "did you mean 'short'?" in refused.json()["error"]["message"]
+
+
+def test_the_official_clients_send_their_keys(launch: Launch) -> None:
+    server = launch("-m", "chatty.gguf", "--api-key", "key-of-test").ready()
+    hello: Any = [{"role": "user", "content": "hello"}]
+    for key in ("key-of-test", "wrong-key"):
+        with (
+            openai.OpenAI(base_url=f"{server.address}/v1", api_key=key, max_retries=0) as one,
+            anthropic.Anthropic(base_url=server.address, api_key=key, max_retries=0) as other,
+        ):
+            if key == "wrong-key":
+                with pytest.raises(openai.AuthenticationError, match="the key is not known here"):
+                    one.models.list()
+                with pytest.raises(anthropic.AuthenticationError, match="the key is not known here"):
+                    other.messages.create(model="chatty", max_tokens=5, messages=hello)
+            else:
+                assert one.models.list().data[0].id == "chatty"
+                assert other.messages.create(model="chatty", max_tokens=5, messages=hello).content

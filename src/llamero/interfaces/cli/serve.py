@@ -59,7 +59,7 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
         "--lora",
         action="append",
         default=[],
-        metavar="[MODEL:]NAME=PATH",
+        metavar="[MODEL:]NAME=PATH[:SCALE]",
         help="a LoRA adapter, asked for as MODEL:NAME; may be repeated",
     )
     group.add_argument("--context", type=int, metavar="N", help="tokens an answer may see (its own, at most 8192)")

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from llamero.errors import LlameroError, ModelNotFound, SettingError, nearest
+from llamero.interfaces.adapters import parse_source
 from llamero.interfaces.models import find_model
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}(:[A-Za-z0-9._-]{1,127})?")
@@ -25,7 +26,7 @@ class Entry:
 
     name: str
     path: Path
-    adapters: Mapping[str, Path] = field(default_factory=dict)
+    adapters: Mapping[str, tuple[Path, float]] = field(default_factory=dict)  # and how strongly each is applied
 
 
 class Catalogue:
@@ -77,14 +78,14 @@ class Catalogue:
 
 
 def parse_models(specs: Sequence[str | None], adapters: Sequence[str] = ()) -> list[Entry]:
-    """Entries of what the command line says.
+    """Entries of what the command line says. An adapter's PATH may be PATH:SCALE.
 
     specs: a path, a pulled name, NAME=PATH, or None, the model inside. adapters: NAME=PATH, for the only model, or
     MODEL:NAME=PATH. Raises SettingError and ModelNotFound.
     """
     found = [_parse_model(spec) for spec in specs]
     for spec in adapters:
-        name, equals, path = spec.partition("=")
+        name, equals, source = spec.partition("=")
         model, _, adapter = name.rpartition(":")
         if not equals or not adapter:
             raise SettingError(f"{spec!r} is no adapter: give NAME=PATH, or MODEL:NAME=PATH")
@@ -96,11 +97,11 @@ def parse_models(specs: Sequence[str | None], adapters: Sequence[str] = ()) -> l
             raise SettingError(f"there is no model {model!r} for the adapter {adapter!r}: {hint}")
         if adapter in owner.adapters:
             raise SettingError(f"two adapters of {owner.name!r} are called {adapter!r}")
-        file = Path(path).expanduser()
-        if not file.exists():
+        path, scale = parse_source(source)
+        if not (file := Path(path).expanduser()).exists():
             raise ModelNotFound(f"there is no adapter {path}")
-        changed = Entry(name=owner.name, path=owner.path, adapters={**owner.adapters, _checked(adapter): file})
-        found[found.index(owner)] = changed
+        adapted = {**owner.adapters, _checked(adapter): (file, scale)}
+        found[found.index(owner)] = replace(owner, adapters=adapted)
     return found
 
 

@@ -36,7 +36,7 @@ class Opener:
     def needs(self, entry: Entry) -> int:
         """Bytes of the weights, of adapters, and of the whole cache. Reads only heads; raises what opening would."""
         config, weights = _head(entry.path)
-        adapters = sum(_size(path) for path in entry.adapters.values())
+        adapters = sum(_size(path) for path, _ in entry.adapters.values())
         total = weights + adapters + cache_bytes(config, self._room(config), self.cache)
         if self.draft is not None:
             smaller, its_weights = _head(find_model(self.draft))

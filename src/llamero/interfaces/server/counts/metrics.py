@@ -178,7 +178,7 @@ class Clocked:
     def _begin(self) -> None:
         if not self._begun:
             self._begun = True
-            self._metrics.queue.observe(perf_counter() - self._asked, self._model)
+            self._metrics.queue.observe(max(0.0, self._run.began - self._asked), self._model)
 
 
 def _standing(models: Models) -> list[Family]:

@@ -90,7 +90,7 @@ class Bounds:
         self._working.add(sending)
         try:
             async with asyncio.timeout(self._limits.seconds) as clock:
-                sending.clock = clock
+                sending.watch(clock)
                 await self._app(scope, receive, sending)
         except TimeoutError:
             if not clock.expired():
@@ -98,6 +98,7 @@ class Bounds:
             if not sending.stalled:
                 await self._out_of_time(scope, sending)
         finally:
+            sending.close()
             self._working.discard(sending)
 
     async def _out_of_time(self, scope: Scope, sending: _Sending) -> None:
@@ -121,11 +122,17 @@ class _Gone(Exception):
 
 
 class _Sending:
-    """A `send` that gives up on a reader who stalls: it ends the whole request."""
+    """A `send` that gives up on a reader who stalls: it ends the whole request.
+
+    One timer looks now and then how long a send has been waiting; a timer for each would cost as much as all the rest.
+    """
 
     def __init__(self, send: Send, seconds: float) -> None:
         self._send, self._seconds = send, seconds
-        self.clock: asyncio.Timeout | None = None
+        self._loop = asyncio.get_running_loop()
+        self._clock: asyncio.Timeout | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._since: float | None = None  # when the send that waits now began
         self.started = self.events = self.ended = self.stalled = False
 
     async def __call__(self, message: Message) -> None:
@@ -137,18 +144,32 @@ class _Sending:
             )
         elif not message.get("more_body", False):
             self.ended = True
-        try:
-            async with asyncio.timeout(self._seconds):
-                await self._send(message)
-        except TimeoutError:
-            self.stalled = True
-            self.expire()
-            await asyncio.Event().wait()  # until the clock ends the request, from wherever in it this was called
+        self._since = self._loop.time()
+        await self._send(message)
+        self._since = None
+
+    def watch(self, clock: asyncio.Timeout) -> None:
+        """Begin to look. clock: of the request; it ends the request wherever it is at work."""
+        self._clock = clock
+        self._look()
 
     def expire(self) -> None:
         """Time is up."""
-        if self.clock and not self.clock.expired():
-            self.clock.reschedule(asyncio.get_running_loop().time())
+        if self._clock and not self._clock.expired():
+            self._clock.reschedule(self._loop.time())
+
+    def close(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        since = now if self._since is None else self._since
+        if now - since >= self._seconds:
+            self.stalled = True
+            self.expire()
+        else:
+            self._timer = self._loop.call_at(since + self._seconds, self._look)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
