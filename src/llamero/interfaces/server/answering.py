@@ -16,8 +16,9 @@ from llamero.interfaces.server.calling import marks_of, parser_of
 from llamero.interfaces.server.library import Library, Served
 from llamero.interfaces.server.mailbox import Mailbox
 from llamero.interfaces.server.planning import Plan, plans_of
+from llamero.interfaces.server.speech import Speech
 from llamero.interfaces.server.tally import Tally
-from llamero.interfaces.server.writing import Speech, Writer
+from llamero.interfaces.server.writing import Writer
 
 
 async def answer(library: Library, *asks: Ask, patience: float | None = None) -> AsyncGenerator[list[Event]]:

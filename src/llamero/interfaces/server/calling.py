@@ -30,9 +30,9 @@ def shown(tools: Tools | None) -> list[dict[str, Any]] | None:
 def called_form(tools: Tools | None, form: Form | None, syntax: Syntax | None) -> Form | None:
     """The form of an answer where there are functions: calls where they are required, else what was asked for.
 
-    An answer that may be a call or JSON of some form is either; one that may be a call of a strict function or words
-    calls as its schema says. syntax: the model's. Raises SettingError for a model
-    that is shown no functions, and for forms that do not go together with calls.
+    An answer that may be a call or JSON of some form is either; one that may be words or a call of a strict function
+    calls it as its schema says. syntax: the model's. Raises SettingError for a model that is shown no functions, and
+    for forms that do not go together with calls.
     """
     if tools is None or tools.choice == "none":
         return form

@@ -91,6 +91,7 @@ class Worker:
         if self._thread:
             await asyncio.to_thread(self._thread.join)
         self._abandon(DeviceError(f"the model {self._name!r} was closed while it wrote"))
+        await asyncio.to_thread(self.scheduler.step)  # with nothing left to do but to let go of what was cancelled
         self._deliver()
 
     def _closing(self) -> DeviceError:

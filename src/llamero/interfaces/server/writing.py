@@ -1,75 +1,18 @@
-"""One answer as it is written: tokens become text, and text becomes events."""
+"""One answer as it is written: what its tokens say becomes events."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import perf_counter
-from typing import TypeAlias
 
 from llamero.engine.request import Run
 from llamero.engine.sampling import Choice
-from llamero.engine.text import Stops, StreamDecoder
 from llamero.interfaces.calls import events as calls
-from llamero.interfaces.calls.parser import CallParser
 from llamero.interfaces.server.answer import CallArguments, CallBegun, Ended, Event, Finish, Reading, Text, Times
+from llamero.interfaces.server.speech import Said, Speech
 from llamero.interfaces.server.spelling import spelt
 from llamero.interfaces.server.tally import Tally
-
-Said: TypeAlias = list[calls.CallEvent]
-
-
-class Speech:
-    """What the tokens of an answer say: text, up to a stop string, and calls.
-
-    marks: control tokens that the parser of calls must see, as text. one_call: the answer ends after its first call.
-    """
-
-    def __init__(
-        self,
-        decoder: StreamDecoder,
-        stops: Stops,
-        parser: CallParser | None,
-        marks: Mapping[int, str],
-        *,
-        one_call: bool,
-    ) -> None:
-        self.stops = stops
-        self.called = self.ended = False
-        self._decoder, self._parser, self._marks, self._one_call = decoder, parser, marks, one_call
-
-    def push(self, token: int) -> Said:
-        """What is certain with one more token. Once `ended`, nothing more is to be pushed."""
-        mark = self._marks.get(token)
-        text = self.stops.push(self._decoder.push(token) if mark is None else mark)
-        said = self._heard(text)
-        if self.stops.found is not None and not self.ended:
-            self.ended = True
-            said += self._rest(cut=False)
-        return said
-
-    def flush(self, cut: bool) -> Said:
-        """What is left. cut: the answer ended because its tokens ran out."""
-        if self.ended:
-            return []
-        self.ended = True
-        return self._heard(self.stops.push(self._decoder.flush()) + self.stops.flush()) + self._rest(cut)
-
-    def _rest(self, cut: bool) -> Said:
-        return self._noted(self._parser.flush(cut)) if self._parser else []
-
-    def _heard(self, text: str) -> Said:
-        if self._parser:
-            return self._noted(self._parser.push(text)) if text else []
-        return [calls.Words(text)] if text else []
-
-    def _noted(self, said: Said) -> Said:
-        for place, event in enumerate(said):
-            self.called = self.called or isinstance(event, calls.CallBegun)
-            if self._one_call and isinstance(event, calls.CallEnded):
-                self.ended = True
-                return said[:place]
-        return said
 
 
 class Writer:
