@@ -406,17 +406,20 @@ def test_what_steps_take_is_learnt() -> None:
     cost = StepCost()
     assert not cost.known(0)
     cost.note(1, 0, 10.0)
-    assert cost.of(1, 0) == 10
-    assert 10 < cost.of(5, 0) < 13
+    one, five = cost.curve(1, 4)[::4]
+    assert one == 10 < five < 13
     cost.note(9, 0, 50.0)
-    assert cost.of(5, 0) == pytest.approx(30)
+    assert cost.curve(1, 8)[::4] == pytest.approx([10, 30, 50])
     cost.note(1, 0, 1000.0)  # a hiccup
-    assert cost.of(1, 0) == pytest.approx(11)
+    assert cost.curve(1, 0) == pytest.approx([11])
     cost.note(1, 0, 9.0)
-    assert cost.of(1, 0) == pytest.approx(10)
+    assert cost.curve(1, 0) == pytest.approx([10])
+    for _ in range(100):
+        cost.note(4, 0, 1000.0)  # no step takes longer than a larger one
+    assert cost.curve(4, 0) == pytest.approx([50])
     assert not cost.known(64)
     cost.note(65, 64, 650.0)
-    assert cost.of(66, 64) - cost.of(65, 64) == pytest.approx(10)
+    assert np.diff(cost.curve(65, 3, 64)) == pytest.approx([10, 10, 10])
 
 
 @pytest.mark.parametrize(

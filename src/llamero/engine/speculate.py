@@ -7,14 +7,17 @@ less often right than the rule of Leviathan et al. (2023), which keeps a guess w
 seed means the same with and without it, and penalties and grammars need no second thoughts.
 
 How many tokens are worth guessing: each makes the step longer, for all who take part, and is used with the probability
-that it and all before it are right. Guesses are added, the likeliest first, while the step's tokens per second rise.
+that it and all before it are right. So many are guessed, the likeliest first, as give the most tokens per second.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from llamero.engine.drafter import Drafter
 from llamero.engine.request import Run
@@ -22,6 +25,7 @@ from llamero.engine.sampling import Logits
 from llamero.engine.sequence import Sequence as Tokens
 
 MOST = 16  # tokens guessed at once for one run
+_HOPELESS = 0.02  # a guess so unlikely is not worth thinking about
 
 
 @dataclass(eq=False)
@@ -80,28 +84,29 @@ class Speculation:
         self._cost.note(rows, reading, seconds)
 
     def _share_out(self, runs: Sequence[tuple[Run, int]], rows: int, reading: int) -> list[tuple[Run, int]]:
-        """How many guesses each run gets."""
+        """How many guesses each run gets: the likeliest ones, as many as give the most tokens per second."""
         chances = [min(self.drafter.chance(run), 0.99) if room > 0 else 0.0 for run, room in runs]
-        counts = [0] * len(runs)
-        likeliest = [(-chance, place) for place, chance in enumerate(chances) if chance > 0]
+        likeliest = [(-chance, place, 1) for place, chance in enumerate(chances) if chance > 0]
         heapq.heapify(likeliest)
-        tokens = float(rows - reading)  # what the step is expected to give
-        seconds = self._cost.of(rows, reading)
-        while likeliest:
-            chance, place = -likeliest[0][0], likeliest[0][1]
-            longer = self._cost.of(rows + 1, reading) + self.drafter.seconds * (sum(counts) + 1)
-            if (tokens + chance) * seconds <= tokens * longer:
-                break
-            tokens, rows, seconds = tokens + chance, rows + 1, longer
-            counts[place] += 1
-            if counts[place] < min(runs[place][1], MOST):
-                heapq.heapreplace(likeliest, (-chance * chances[place], place))
+        tokens = float(rows - reading)  # that the step is expected to give
+        seconds = self._cost.curve(rows, MOST * len(likeliest), reading)
+        best, kept, chosen = tokens / seconds[0], 0, list[int]()
+        while likeliest and -likeliest[0][0] > _HOPELESS:
+            chance, place, count = likeliest[0]
+            tokens -= chance
+            chosen.append(place)
+            taken = seconds[len(chosen)] + self.drafter.seconds * len(chosen)
+            if tokens / taken > best:
+                best, kept = tokens / taken, len(chosen)
+            if count < min(runs[place][1], MOST):
+                heapq.heapreplace(likeliest, (chance * chances[place], place, count + 1))
             else:
                 heapq.heappop(likeliest)
-        for (run, _), count in zip(runs, counts, strict=True):
-            if not count:
+        counts = Counter(chosen[:kept])
+        for place, (run, _) in enumerate(runs):
+            if not counts[place]:
                 self.drafter.learn(run, 0, 0)
-        return [(run, count) for (run, _), count in zip(runs, counts, strict=True)]
+        return [(run, counts[place]) for place, (run, _) in enumerate(runs)]
 
 
 class StepCost:
@@ -128,17 +133,17 @@ class StepCost:
         """Whether anything is known of such steps."""
         return self._per_row is not None if reading else bool(self._seen)
 
-    def of(self, rows: int, reading: int) -> float:
-        """Seconds that a step takes; something must be known."""
+    def curve(self, rows: int, more: int, reading: int = 0) -> list[float]:
+        """Seconds of steps of `rows` to rows + more rows; something must be known."""
+        wanted = np.arange(rows, rows + more + 1)
         if reading:
-            return rows * (self._per_row or 0.0)
-        below = max((known for known in self._seen if known <= rows), default=0)
-        above = min((known for known in self._seen if known >= rows), default=0)
-        if not below or not above:
-            edge = below or above
-            return self._seen[edge] * max(1 + self._PER_ROW * (rows - edge), 0.5)
-        share = (rows - below) / (above - below) if above > below else 0.0
-        return self._seen[below] + share * max(self._seen[above] - self._seen[below], 0.0)
+            return list(wanted * (self._per_row or 0.0))
+        known = sorted(self._seen)
+        # None takes longer than one of more rows that was quicker: what was seen then was a hiccup, or is long ago.
+        seconds = np.minimum.accumulate([self._seen[n] for n in reversed(known)])[::-1]
+        found = np.interp(wanted, known, seconds)
+        beyond = np.where(wanted > known[-1], wanted - known[-1], np.minimum(wanted - known[0], 0))
+        return list(found * np.maximum(1 + self._PER_ROW * beyond, 0.5))
 
     def _moved(self, known: float | None, seen: float) -> float:
         if known is None:
