@@ -16,7 +16,7 @@ def test_ci_runs_the_readmes_test_command() -> None:
 
 
 def test_named_files_exist() -> None:
-    tours = README.split("### Two tours")[1].split("##")[0]
+    tours = README.split("### Three tours")[1].split("##")[0]
     for name in re.findall(r"`([\w/]+\.\w+)`", tours):
         places = (ROOT / name, ROOT / "src" / "llamero" / name)
         assert any(place.exists() for place in places), name
