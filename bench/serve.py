@@ -11,6 +11,10 @@ columns:
   first      95th percentile of the seconds from a request to its first token
   between    mean, and 95th percentile, of the seconds between a stream's pieces
   longest    the longest silence in any stream that had begun
+  read       tokens of prompts that no cache held
+  cpu        processor seconds of the server
+
+Contestants take turns for --rounds; --json keeps each one's fastest round, which other programs disturbed least.
 
 `bare` is the engine's scheduler without server and HTTP, in a process of its own: what the server costs.
 """
@@ -22,10 +26,12 @@ import json
 from pathlib import Path
 
 from models import FOLDER, MIXES, SHAPES, model_file
-from serve_load import Job, Outcome, make_prompts
+from serve_load import Job, make_prompts
 from serve_servers import Bare, Contestant, LlamaCppPython, LlamaServer, Ours
 
-COLUMNS = ("tokens/s", "first", "between", "between 95%", "longest", "read")
+from llamero.model.family import by_name
+
+COLUMNS = ("tokens/s", "first", "between", "between 95%", "longest", "read", "cpu")
 
 
 def contestants(args: argparse.Namespace) -> list[Contestant]:
@@ -49,17 +55,19 @@ def measure(args: argparse.Namespace) -> list[dict[str, object]]:
     print(f"{'users':>5} {'who':<18}" + "".join(f"{column:>13}" for column in COLUMNS))
     for users in (int(number) for number in args.users.split(",")):
         prompts = make_prompts(model, users, args.seed, args.shortest, args.longest)
-        job = Job(model, prompts, args.answer, args.threads, args.target)
-        for one in contestants(args):
-            outcome = one.run(job)
-            rows.append({"users": users, "who": one.name} | outcome.figures())
-            _show(users, one.name, outcome)
+        context = min(4096, by_name(SHAPES[args.model]).context)
+        job = Job(model, prompts, args.answer, args.threads, context, args.target)
+        every = contestants(args)
+        rounds = [[_run(one, job, users) for one in every] for _ in range(args.rounds)]
+        for one, figures in zip(every, zip(*rounds, strict=True), strict=True):
+            rows.append({"users": users, "who": one.name} | max(figures, key=lambda each: each["tokens/s"]))
     return rows
 
 
-def _show(users: int, name: str, outcome: Outcome) -> None:
-    figures = outcome.figures()
-    print(f"{users:>5} {name:<18}" + "".join(f"{figures[column]:>13.3f}" for column in COLUMNS), flush=True)
+def _run(one: Contestant, job: Job, users: int) -> dict[str, float]:
+    figures = one.run(job).figures()
+    print(f"{users:>5} {one.name:<18}" + "".join(f"{figures[column]:>13.3f}" for column in COLUMNS), flush=True)
+    return figures
 
 
 def main() -> None:
@@ -71,6 +79,7 @@ def main() -> None:
     parser.add_argument("--answer", type=int, default=64, help="tokens of an answer (64)")
     parser.add_argument("--shortest", type=int, default=100, help="tokens of the shortest prompt (100)")
     parser.add_argument("--longest", type=int, default=2000, help="tokens of the longest prompt (2000)")
+    parser.add_argument("--rounds", type=int, default=1, help="how often each is measured (1)")
     parser.add_argument("--threads", type=int, default=2, help="of each server (2)")
     parser.add_argument("--target", type=float, help="seconds of our steps (the default of `Limits`); `bare` only")
     parser.add_argument("--only", help="contestants by name, separated by commas (all that are installed)")

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from serve_load import Heard
+from serve_load import Heard, Outcome
 
 from llamero import Llama
 from llamero.engine.request import Request, Run
@@ -36,7 +36,7 @@ class Ear:
             raise error
 
 
-def work(job: dict[str, Any]) -> list[Heard]:
+def work(job: dict[str, Any]) -> Outcome:
     """All prompts at once."""
     prompts: list[str] = job["prompts"]
     room = job["context"] * max(4, len(prompts))
@@ -50,6 +50,7 @@ def work(job: dict[str, Any]) -> list[Heard]:
             prompt=tuple(llama.tokenize(text)), sampling=Sampling(temperature=0), max_tokens=job["answer"]
         )
         todo.append((llama.engine.plan(request), Ear()))
+    before = time.process_time()
     for run, ear in todo:
         ear.heard.asked = time.perf_counter()
         scheduler.submit(run, ear)
@@ -58,8 +59,8 @@ def work(job: dict[str, Any]) -> list[Heard]:
     for run, ear in todo:
         ear.heard.prompt_tokens, ear.heard.cached_tokens = run.prompt_tokens, run.cached_tokens
         ear.heard.tokens = len(run.answer)
-    return [ear.heard for _, ear in todo]
+    return Outcome([ear.heard for _, ear in todo], time.process_time() - before)
 
 
 if __name__ == "__main__":
-    print(json.dumps([asdict(heard) for heard in work(json.loads(Path(sys.argv[1]).read_text()))]))
+    print(json.dumps(asdict(work(json.loads(Path(sys.argv[1]).read_text())))))

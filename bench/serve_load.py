@@ -15,18 +15,14 @@ from llamero.tokenizer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Job:
-    """One request of each user, all at once. target: see `Limits.step_seconds`."""
+    """One request of each user, all at once. context: of each. target: see `Limits.step_seconds`."""
 
     model: Path
     prompts: list[str]
     answer: int
     threads: int
+    context: int
     target: float | None = None
-
-    @property
-    def context(self) -> int:
-        """Tokens that any of the requests needs, a round number."""
-        return 4096
 
 
 @dataclass
@@ -42,9 +38,10 @@ class Heard:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What all users heard."""
+    """What all users heard, and the processor seconds that the server took for it."""
 
     streams: list[Heard]
+    cpu: float
 
     def figures(self) -> dict[str, float]:
         """The columns of the table, tokens a second and seconds; `read` counts prompt tokens that no cache held."""
@@ -60,6 +57,7 @@ class Outcome:
             "between 95%": float(np.percentile(gaps, 95)),
             "longest": float(gaps.max()),
             "read": float(sum(stream.prompt_tokens - stream.cached_tokens for stream in self.streams)),
+            "cpu": self.cpu,
             "tokens": float(tokens),
             "prompt tokens": float(sum(stream.prompt_tokens for stream in self.streams)),
         }

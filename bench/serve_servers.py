@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import importlib.util
 import json
+import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -48,7 +49,10 @@ class _Server:
         with _process(self.command(job, port)) as process:
             url = f"http://127.0.0.1:{port}"
             _wait(process, url)
-            return asyncio.run(_ask_all(url, job, self.extra))
+            asyncio.run(_ask_all(url, ["Hello"], 2, self.extra))  # what happens once is not measured
+            before = _cpu(process.pid)
+            streams = asyncio.run(_ask_all(url, job.prompts, job.answer, self.extra))
+            return Outcome(streams, _cpu(process.pid) - before)
 
 
 class Ours(_Server):
@@ -115,16 +119,18 @@ class Bare:
             task.write_text(json.dumps(words | {"context": job.context, "target": job.target}))
             script = Path(__file__).with_name("serve_bare.py")
             done = subprocess.run(
-                [sys.executable, str(script), str(task)], check=True, capture_output=True, timeout=END
+                [sys.executable, str(script), str(task)], capture_output=True, timeout=END, check=False
             )
-        return Outcome([Heard(**stream) for stream in json.loads(done.stdout)])
+            if done.returncode:
+                raise SystemExit(done.stderr.decode())
+        told = json.loads(done.stdout)
+        return Outcome([Heard(**stream) for stream in told["streams"]], told["cpu"])
 
 
-async def _ask_all(url: str, job: Job, extra: dict[str, Any]) -> Outcome:
+async def _ask_all(url: str, prompts: Sequence[str], tokens: int, extra: dict[str, Any]) -> list[Heard]:
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(base_url=url, timeout=END, limits=limits) as client:
-        await _ask(client, "Hello", 2, extra)  # what happens once is not measured
-        return Outcome(list(await asyncio.gather(*(_ask(client, text, job.answer, extra) for text in job.prompts))))
+        return list(await asyncio.gather(*(_ask(client, text, tokens, extra) for text in prompts)))
 
 
 async def _ask(client: httpx.AsyncClient, prompt: str, tokens: int, extra: dict[str, Any]) -> Heard:
@@ -152,6 +158,12 @@ async def _ask(client: httpx.AsyncClient, prompt: str, tokens: int, extra: dict[
                 heard.cached_tokens = details.get("cached_tokens", 0)
     heard.tokens = heard.tokens or len(heard.pieces)  # a server without usage in streams sends a piece for each token
     return heard
+
+
+def _cpu(pid: int) -> float:
+    """Processor seconds that a process has taken so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _free_port() -> int:

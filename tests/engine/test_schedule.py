@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,10 @@ from llamero.engine.request import Request, Run
 from llamero.engine.sampling import Choice, Logits, Sampling
 from llamero.engine.schedule import Limits, Scheduler
 from llamero.errors import ConstraintError, QueueFull, SettingError, WeightsError
+from llamero.formats.blocks import F32
+from llamero.formats.tensor import Tensor, TensorInfo
+from llamero.model.weights import Layer
+from llamero.ops.native_ops import NativeOps
 
 Make = Callable[..., Engine[Any, Any]]
 Slowly = Callable[..., list[int]]
@@ -32,6 +36,7 @@ class Heard:
 
     def __init__(self) -> None:
         self.ids: list[int] = []
+        self.choices: list[Choice] = []
         self.reads: list[tuple[int, int]] = []
         self.over = False
         self.error: Exception | None = None
@@ -43,6 +48,7 @@ class Heard:
     def chose(self, choice: Choice) -> None:
         assert not self.over
         self.ids.append(choice.id)
+        self.choices.append(choice)
 
     def ended(self, error: Exception | None) -> None:
         assert not self.over
@@ -100,6 +106,36 @@ def test_many_get_what_each_would_get_alone(make_engine: Make, slowly: Slowly) -
         assert (one.over, one.error, run.finish_reason) == (True, None, "length")
         assert one.reads[-1] == (len(prompt), len(prompt))
         assert run.cached_tokens + run.read_tokens == len(prompt)
+
+
+def test_with_deterministic_operations_company_changes_no_bit(make_engine: Make) -> None:
+    """Logarithms to the last bit, alone, and among others with chunks, shared pages and copied ones."""
+    prompts = [LONG, (*LONG[:100], 3, 4), PROMPT, (*LONG[:30], 9), LONG]
+    requests = [
+        Request(prompt=prompt, sampling=Sampling(seed=7), max_tokens=12, logprobs=3, owner=owner)
+        for prompt, owner in zip(prompts, "aabab", strict=True)
+    ]
+
+    def engine() -> Engine[Any, Any]:
+        like = make_engine()
+        ops = NativeOps(1, deterministic=True)
+        names = [field.name for field in fields(Layer)]
+        layers = [Layer(**{name: _native(ops, getattr(one, name)) for name in names}) for one in like.weights.layers]
+        whole = {name: _native(ops, getattr(like.weights, name)) for name in ("embedding", "norm", "output")}
+        weights = replace(like.weights, layers=tuple(layers), **whole)
+        return Engine(ops, weights, context=200, room=1000, chunk=70)
+
+    together = Scheduler(engine())
+    heard = [submit(together, request)[1] for request in requests]
+    finish(together)
+    for request, one in zip(requests, heard, strict=True):
+        alone = engine()
+        assert one.choices == list(alone.generate(alone.plan(request)))
+    assert together.standing().found_tokens > 100
+
+
+def _native(ops: NativeOps, array: Any) -> Any:
+    return ops.weight(Tensor(TensorInfo("w", F32, array.shape), F32.encode(array)))
 
 
 def test_who_reads_the_same_waits_for_the_page(make_engine: Make, slowly: Slowly) -> None:

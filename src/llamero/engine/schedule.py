@@ -62,7 +62,7 @@ class Limits:
 
     working: int = 64
     waiting: int = 256
-    step_seconds: float = 0.25
+    step_seconds: float = 0.15
     shared: bool = False
 
 
