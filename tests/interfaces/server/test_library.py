@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,10 @@ def test_an_idle_model_goes_after_a_while(three: Together) -> None:
         assert library.loaded() == []
         async with library.use("a") as served:
             assert served.llama.generate("Hello", max_tokens=2).text
+            engine = weakref.ref(served.llama.engine)
+            del served
+        await asyncio.sleep(0.5)
+        assert engine() is None  # nobody holds on to weights and cache
 
     run(library, work)
 

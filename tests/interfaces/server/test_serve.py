@@ -69,6 +69,9 @@ def test_metrics_are_counted(launch: Launch) -> None:
     assert value("llamero_requests_total", route="none", method="GET", status="404") == 1
     assert value("llamero_time_to_first_token_seconds_count", model="chatty") == 3
     assert value("llamero_time_between_tokens_seconds_count", model="chatty") == 3 * 17
+    assert value("llamero_queue_seconds_count", model="chatty") == 3
+    waited, first = (value(f"llamero_{name}_seconds_sum", model="chatty") for name in ("queue", "time_to_first_token"))
+    assert 0 <= waited < first
     assert value("llamero_answer_seconds_count", model="chatty") == 3
     assert value("llamero_answer_tokens_sum", model="chatty") == 3 * 18
     assert value("llamero_answers_total", model="chatty", reason="stop") == 3

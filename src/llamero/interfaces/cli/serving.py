@@ -74,7 +74,8 @@ def make_plan(args: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
         catalogue=Catalogue(parse_models(named, args.lora), [folder.expanduser() for folder in args.models]),
         opener=opener,
         housekeeping=Housekeeping(
-            memory=args.memory if args.memory is not None else int(_SHARE * memory()), keep_alive=args.keep_alive
+            memory=(args.memory if args.memory is not None else int(_SHARE * memory())) // args.replicas,
+            keep_alive=args.keep_alive,
         ),
         limits=Limits(working=args.parallel, waiting=args.queue, shared=args.share_prefixes),
         serving=_serving(args, environ),
@@ -119,8 +120,10 @@ def _keys(args: argparse.Namespace, environ: Mapping[str, str]) -> Keys | None:
     if environ.get("LLAMERO_API_KEY"):
         given["env"] = environ["LLAMERO_API_KEY"]
     if args.no_auth:
-        if args.api_key or args.keys:
-            raise SettingError("--no-auth and keys contradict each other; leave one of them out")
+        if given or args.keys:
+            raise SettingError(
+                "--no-auth and keys (LLAMERO_API_KEY is one) contradict each other; leave one of them out"
+            )
         return None
     keys = Keys(given, key_file(args.keys))
     if args.keys and not len(keys):
