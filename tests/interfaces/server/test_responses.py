@@ -9,8 +9,9 @@ import openai
 import pytest
 
 from llamero.interfaces.server.answer import Begun, CallArguments, CallBegun, Ended, Text, Usage
-from llamero.interfaces.server.openai.responses_reply import Draft, ResponseEvent
+from llamero.interfaces.server.openai.responses_reply import Draft
 from llamero.interfaces.server.openai.responses_request import ResponsesRequest
+from llamero.interfaces.server.openai.responses_shape import ResponseEvent
 
 
 def test_a_response(client: openai.OpenAI, tale: str) -> None:

@@ -30,7 +30,7 @@ from llamero.interfaces.server.openai.errors import error_body
 from llamero.interfaces.server.openai.models import model_routes
 from llamero.interfaces.server.openai.moderations import moderation_routes
 from llamero.interfaces.server.openai.responses import response_routes
-from llamero.interfaces.server.openai.responses_reply import ResponseEvent
+from llamero.interfaces.server.openai.responses_shape import ResponseEvent
 from llamero.interfaces.server.openapi import describe
 from llamero.interfaces.server.page import page_routes
 from llamero.interfaces.server.refusals import Refusal, refusal

@@ -11,8 +11,9 @@ from llamero.interfaces.server.answer import Event
 from llamero.interfaces.server.answering import answer
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.errors import ErrorBody
-from llamero.interfaces.server.openai.responses_reply import Change, Draft, ResponseBody, ResponseEvent
+from llamero.interfaces.server.openai.responses_reply import Change, Draft
 from llamero.interfaces.server.openai.responses_request import ResponsesRequest
+from llamero.interfaces.server.openai.responses_shape import ResponseBody, ResponseEvent
 from llamero.interfaces.server.openapi import responses as documented
 from llamero.interfaces.server.owners import owner_of
 from llamero.interfaces.server.refusals import Refusal
