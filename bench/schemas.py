@@ -18,8 +18,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import jsonschema
 import numpy as np
+from jsonschema import Draft202012Validator as Judge
+from jsonschema import ValidationError
 from models import FOLDER, model_file
 from numpy.typing import NDArray
 
@@ -52,7 +53,7 @@ def validity(llama: Llama, answers: int, tokens: int) -> None:
     print(f"{'schema':14} {'answers':>8} {'valid':>8} {'ended':>8} {'tokens':>8} {'ms/token':>9}")
     total = good = 0
     for place, (name, schema) in enumerate(SCHEMAS.items()):
-        judge = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+        judge = Judge(schema, format_checker=Judge.FORMAT_CHECKER)
         count = answers * (place + 1) // len(SCHEMAS) - answers * place // len(SCHEMAS)
         valid = ended = length = 0
         started = time.perf_counter()
@@ -69,11 +70,11 @@ def validity(llama: Llama, answers: int, tokens: int) -> None:
     print(f"{'all':14} {total:8} {good:8}  {good / total:.1%} valid")
 
 
-def keeps(judge: jsonschema.Draft202012Validator, text: str) -> bool:
+def keeps(judge: Judge, text: str) -> bool:
     """Whether a text is JSON of the schema; what is not is shown."""
     try:
         judge.validate(json.loads(text))
-    except (ValueError, jsonschema.ValidationError) as error:
+    except (ValueError, ValidationError) as error:
         print(f"  {text!r:.200}: {str(error).splitlines()[0]:.100}")
         return False
     return True

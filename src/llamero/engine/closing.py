@@ -119,7 +119,7 @@ class Room:
         self._ways = self._fitting(place, logits, ends)
         if way:
             self._ways.setdefault(way[0], way[1:])
-        kept = [*self._ways, *ends]
+        kept = [token for token in (*self._ways, *ends) if token < len(logits)]
         values = logits[kept]
         logits.fill(-np.inf)
         logits[kept] = values

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamero.engine.closing import Closing, Room
+from llamero.engine.deep import run_deep
 from llamero.engine.form import Form
 from llamero.engine.sampling import Logits
 from llamero.engine.schema import enforceable, inner
@@ -75,7 +76,8 @@ class Constraints:
         """
         if not self._vocabulary.stop_ids:
             raise SettingError(f"{form.kind}: this vocabulary has no token that ends an answer, so none could be whole")
-        return Grammar(*self._prepare(), form, self._vocabulary.stop_ids)
+        tokenizer, closing = self._prepare()
+        return run_deep(lambda: Grammar(tokenizer, closing, form, self._vocabulary.stop_ids))
 
     def _prepare(self) -> tuple[LLTokenizer, Closing]:
         from llguidance import LLTokenizer

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from llamero.engine.meetings import check_meetings
 from llamero.errors import SettingError, nearest
 
 _NESTING = 64
+_PATTERNED = 64
 _LARGEST = 256 * 1024  # characters of JSON text
 
 
@@ -60,6 +62,7 @@ def enforceable(schema: Mapping[str, Any] | bool) -> dict[str, Any]:
     if size > _LARGEST:
         raise SettingError(f"json_schema has {size:,} characters; at most {_LARGEST:,} are taken")
     read = _schema(schema, "#", 0)
+    check_meetings(read)
     return read if isinstance(read, dict) else ({} if read else {"enum": []})
 
 
@@ -85,6 +88,8 @@ def _schema(schema: Any, where: str, level: int) -> dict[str, Any] | bool:
         raise _refused(where, f"a schema is a mapping, true or false, not {type(schema).__name__}")
     if level > _NESTING:
         raise _refused(where, f"schemas are nested more than {_NESTING} levels deep")
+    if len(schema.get("patternProperties", ())) > _PATTERNED:
+        raise _refused(where, f"'patternProperties' has more than {_PATTERNED} patterns, each compared with all others")
     copy: dict[str, Any] = {}
     for word, value in schema.items():
         _check_word(word, where)
