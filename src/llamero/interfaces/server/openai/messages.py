@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -16,6 +16,12 @@ _MEDIA = "this model reads text only"
 class TextPart(Strict):
     """A part of a message."""
 
+    refused: ClassVar[Mapping[str, str]] = {
+        "image_url": _MEDIA,
+        "input_audio": _MEDIA,
+        "file": _MEDIA,
+        "refusal": "Llamas answer in text",
+    }
     type: Literal["text"]
     text: str
 
@@ -27,7 +33,15 @@ class SystemMessage(Strict):
     """What the assistant is told about its role."""
 
     refused: ClassVar[Mapping[str, str]] = _NAME
-    role: Literal["system", "developer"]
+    role: Literal["system"]
+    content: Content
+
+
+class DeveloperMessage(Strict):
+    """The same, by its newer name."""
+
+    refused: ClassVar[Mapping[str, str]] = _NAME
+    role: Literal["developer"]
     content: Content
 
 
@@ -79,13 +93,11 @@ class ToolMessage(Strict):
     name: str | None = Field(None, description="a hint; the call's id says which function it was")
 
 
-ChatMessage = Annotated[
-    SystemMessage | UserMessage | AssistantMessage | ToolMessage,
-    Field(discriminator="role"),
-]
+Message: TypeAlias = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+ChatMessage = Annotated[Message, Field(discriminator="role")]
 
 
-def template_message(message: SystemMessage | UserMessage | AssistantMessage | ToolMessage) -> dict[str, Any]:
+def template_message(message: Message) -> dict[str, Any]:
     """A message as a chat template takes it."""
     told = message.model_dump(exclude_none=True, exclude={"annotations", "name"})
     if message.role == "developer":
