@@ -87,3 +87,5 @@ def test_two_behind_nginx(client: httpx.Client, pair: list[Any], tmp_path: Path)
     assert pair[0].end() == 0
     assert {client.post("/v1/completions", json=HELLO).status_code for _ in range(20)} == {200}
     assert client.get("/v1/models", headers={"Host": "evil.example"}).status_code == 421
+    own, other = {"Origin": f"https://{NAME}"}, {"Origin": "https://evil.example"}  # the page, and another's
+    assert [client.post("/v1/completions", json=HELLO, headers=one).status_code for one in (own, other)] == [200, 403]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -270,3 +271,17 @@ def test_the_official_clients_send_their_keys(launch: Launch) -> None:
             else:
                 assert one.models.list().data[0].id == "chatty"
                 assert other.messages.create(model="chatty", max_tokens=5, messages=hello).content
+
+
+def test_a_stream_tells_how_loading_gets_on(launch: Launch, tale: str) -> None:
+    server = launch("-m", "chain.gguf", "-m", "chatty.gguf").ready()
+    with server.client() as client:
+        answer = client.post("/v1/chat/completions", json=HELLO | {"stream": True})
+        lines = answer.text.splitlines()
+        assert any(re.fullmatch(r": loading \d+/\d+", line) for line in lines)
+        text = "".join(
+            json.loads(line[6:])["choices"][0]["delta"].get("content") or "" for line in lines if line[:7] == "data: {"
+        )
+        assert text.strip() == tale
+        again = client.post("/v1/chat/completions", json=HELLO | {"stream": True})
+        assert ": loading" not in again.text

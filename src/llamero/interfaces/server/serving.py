@@ -31,6 +31,7 @@ from llamero.interfaces.server.door.keys import Keys
 from llamero.interfaces.server.door.logs import Logged
 
 _BACKLOG = 1024
+_SPARE = 64  # connections beyond the limit that are told so; the next are sent away by uvicorn, with a bare 503
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -62,7 +63,7 @@ class Serving:
 def protect(app: App, serving: Serving, metrics: Metrics) -> tuple[App, Drain]:
     """The app behind all that stands before it, outermost first: log, counts, drain, guard, bounds."""
     bounds = Bounds(app, serving.limits)
-    drain = Drain(Guard(bounds, serving.rules, serving.keys), bounds.cut)
+    drain = Drain(Guard(bounds, serving.rules, serving.keys), bounds.cut, serving.connections)
     return Logged(Counted(drain, metrics), prompts=serving.log_prompts), drain
 
 
@@ -122,7 +123,7 @@ class Server(uvicorn.Server):
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=serving.connections,
+            limit_concurrency=serving.connections + _SPARE,
             backlog=_BACKLOG,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=2,
@@ -137,6 +138,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._drain, self._patience, self._on_start = drain, serving.drain, started
         self._until: float | None = None
+        drain.connected = lambda: len(self.server_state.connections)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
