@@ -61,6 +61,66 @@ void check_products(Pair& pair) {
         }
 }
 
+// What two adapters add to some rows of a product, beside sums in doubles; a row alone gets the same bits.
+void check_low_rank(Pair& pair) {
+    constexpr struct {
+        int64_t n, k, out, rank;
+    } sizes[] = {{1, 33, 7, 1}, {2, 64, 300, 5}, {5, 257, 1030, 16}, {40, 96, 65, 9}};
+    for (const Stored& stored : STORED) {
+        if (stored.values != 1) continue;
+        for (const auto& size : sizes) {
+            const std::vector<float> x = normal(size.n * size.k), y = normal(size.n * size.out);
+            std::vector<Weights> a, b;
+            std::vector<int64_t> rows[2];
+            for (int64_t i = 0; i < size.n; ++i)
+                if (i % 3 < 2) rows[i % 3].push_back(i);
+            for (size_t lead : {0, 1}) {
+                a.emplace_back(generator, stored, size.rank, size.k, lead);
+                b.emplace_back(generator, stored, size.rank, size.out, lead);
+            }
+            const auto changed = [&](Machine& machine, const std::vector<int64_t> (&some)[2]) {
+                Array found = array_of(machine, y, size.out);
+                std::vector<Machine::Change> changes;
+                for (size_t i = 0; i < 2; ++i)
+                    if (!some[i].empty()) changes.push_back({&found, some[i], &a[i].matrix(), &b[i].matrix()});
+                machine.add_low_rank(array_of(machine, x, size.k), changes);
+                return found;
+            };
+            const Array found = changed(pair.machine, rows);
+            std::vector<float> from(static_cast<size_t>(size.k)), to(static_cast<size_t>(size.out));
+            std::vector<double> want(y.begin(), y.end()), scale(y.size(), 1.0);
+            for (size_t c = 0; c < 2; ++c)
+                for (int64_t r = 0; r < size.rank; ++r) {
+                    const Matrix &w = a[c].matrix(), &v = b[c].matrix();
+                    pair.machine.kernels().products.decode(w.type, w.data + r * w.row_bytes, from.data(), size.k);
+                    pair.machine.kernels().products.decode(v.type, v.data + r * v.row_bytes, to.data(), size.out);
+                    for (int64_t i : rows[c]) {
+                        double low = 0;
+                        for (int64_t k = 0; k < size.k; ++k)
+                            low += double(x[static_cast<size_t>(i * size.k + k)]) * from[static_cast<size_t>(k)];
+                        for (int64_t j = 0; j < size.out; ++j) {
+                            const size_t at = static_cast<size_t>(i * size.out + j);
+                            want[at] += low * to[static_cast<size_t>(j)];
+                            scale[at] += std::fabs(low * to[static_cast<size_t>(j)]);
+                        }
+                    }
+                }
+            double worst = 0;
+            for (size_t i = 0; i < want.size(); ++i)
+                worst = std::max(worst, std::fabs(want[i] - found.data()[i]) / scale[i]);
+            const int type = static_cast<int>(stored.type);
+            expect(worst < 1e-4, pair.machine, "low-rank change of type, rows", type, size.n, worst);
+            expect(same(found, changed(pair.alone, rows)), pair.machine, "threads change low rank of type, rows", type,
+                   size.n, 0);
+            const int64_t last = rows[0].back();
+            const Array single = changed(pair.machine, {{last}, {}});
+            expect(memcmp(found.data() + last * size.out, single.data() + last * size.out,
+                          sizeof(float) * static_cast<size_t>(size.out)) == 0,
+                   pair.machine, "others change a row's low rank of type, rows", type, size.n, 0);
+        }
+    }
+}
+
 void check_embedding(Pair& pair) {
     for (const Stored& stored : STORED) {
         const Weights weights(generator, stored, 3, 256);
@@ -210,6 +270,7 @@ void check_level(int threads, const Kernels& level) {
     Pair pair(threads, level);
     check_rows(pair);
     check_rotation(pair);
+    check_low_rank(pair);
     check_embedding(pair);
     check_products(pair);
     check_attention(pair, {64, 1, CacheKind::F32, 16, 2e-5});

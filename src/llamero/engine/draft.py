@@ -55,7 +55,13 @@ class DraftModel:
             shadows = [self._shadow(run) for run, _ in wanted]
             for shadow, (run, count) in zip(shadows, wanted, strict=True):
                 shadow.begin(run, min(count, self._engine.context - len(run.sequence.ids)))
-            writing = [shadow for shadow in shadows if self._ready(shadow, shadows)]
+            room, writing = self._engine.chunk, list[_Shadow]()
+            for shadow in shadows:
+                self._find(shadow.sequence)
+                before = shadow.sequence.pending
+                if self._ready(shadow, shadows, room):
+                    writing.append(shadow)
+                room -= before - shadow.sequence.pending
             while writing := [shadow for shadow in writing if shadow.left > 0]:
                 self._round(writing)
         return [shadow.guesses for shadow in shadows]
@@ -87,21 +93,24 @@ class DraftModel:
             shadow.follow()
             self._engine.pool.release(shadow.sequence)
 
-    def _ready(self, shadow: _Shadow, together: Ids[_Shadow]) -> bool:
-        """Read what the run read since, a piece of it at most; whether it can guess now."""
-        pool, sequence = self._engine.pool, shadow.sequence
+    def _find(self, sequence: Sequence) -> None:
+        """Begin with what the cache holds of the sequence."""
         if not sequence.pages:
-            pool.follow(sequence)
-            pool.borrow(sequence)
+            self._engine.pool.follow(sequence)
+            self._engine.pool.borrow(sequence)
+
+    def _ready(self, shadow: _Shadow, together: Ids[_Shadow], room: int) -> bool:
+        """Read what the run read since, at most `room` tokens of it; whether it can guess now."""
+        pool, sequence = self._engine.pool, shadow.sequence
         guessing = {other.sequence for other in together}
         victims = [other for other in reversed(pool.working) if other not in guessing]
-        late = sequence.pending > self._engine.chunk
-        piece = self._engine.chunk if late else sequence.pending - 1
+        late = sequence.pending - 1 > max(room, _TOGETHER)
+        piece = max(room, 0) if late else sequence.pending - 1
         try:
             pool.reserve(sequence, sequence.held + piece + (0 if late else 1 + shadow.left), victims)
         except ContextOverflow:
             return False
-        if late or piece > _TOGETHER:
+        if piece > (0 if late else _TOGETHER):
             self._engine.forward([(sequence, piece)])
             pool.settle(sequence, tail=not late)
         return not late

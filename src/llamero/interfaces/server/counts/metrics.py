@@ -57,7 +57,9 @@ class Metrics:
         self.prompt = Histogram("llamero_prompt_tokens", "Tokens of a prompt.", _TOKENS, _MODEL)
         self.written = Histogram("llamero_answer_tokens", "Tokens of an answer.", _TOKENS, _MODEL)
         self.tokens = Counter(
-            "llamero_tokens_total", "Tokens read, found in the cache, and written.", ("model", "kind")
+            "llamero_tokens_total",
+            "Tokens read, found in the cache, and written; guessed ahead (drafted), and rightly (accepted).",
+            ("model", "kind"),
         )
         self.answers = Counter("llamero_answers_total", "Answers ended, by why.", ("model", "reason"))
         self.loads = Counter("llamero_model_loads_total", "Models loaded, and tried in vain.", ("model", "result"))
@@ -174,6 +176,8 @@ class Clocked:
         metrics.tokens.add(model, "read", by=run.read_tokens)
         metrics.tokens.add(model, "found", by=run.cached_tokens)
         metrics.tokens.add(model, "written", by=len(run.answer))
+        metrics.tokens.add(model, "drafted", by=run.drafted_tokens)
+        metrics.tokens.add(model, "accepted", by=run.accepted_tokens)
 
     def _begin(self) -> None:
         if not self._begun:
