@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llguidance import LLMatcher
 
 _LONGEST = 1024  # tokens of a way out
+_SKIPPED = 3  # tokens at the beginning of an earlier way out that one token may have made superfluous
 _LIKELIEST = 4  # tokens whose ways out are looked for
 _NEAR = 16  # tokens; and at least the longest way out seen so far
 _STEEP = 16  # tokens by which one token may lengthen the way out, before one looks again
@@ -40,8 +41,15 @@ class Closing:
         self._tokens = bytes_
         self._ranks = (_ranks(_FIRST_BETWEEN), _ranks(_FIRST_INSIDE))
 
-    def way(self, place: LLMatcher) -> list[int] | None:
-        """Tokens that make an answer whole from here, not its end; None where no such way is found."""
+    def way(self, place: LLMatcher, like: list[int] | None = None) -> list[int] | None:
+        """Tokens that make an answer whole from here, not its end; None where no such way is found.
+
+        like: a way out from a place shortly before; it, or the rest of it, is tried first, which takes far less time.
+        """
+        for skipped in range(min(_SKIPPED, len(like)) + 1 if like else 0):
+            at, rest = place.deep_copy(), (like or [])[skipped:]
+            if at.consume_tokens(rest) and at.is_accepting():
+                return rest
         way = self._written(place, closing=True)
         return self._written(place, closing=False) if way is None else way
 
@@ -96,6 +104,7 @@ class Room:
         self._longest = 0  # way out so far
         self._ways: dict[int, list[int]] = {}  # after each of the tokens that may come next, where they are known
         self._way: list[int] | None = None
+        self._last: list[int] | None = None
         self.hurried = False
 
     def narrow(self, place: LLMatcher, logits: Logits, ends: NDArray[np.intp]) -> None:
@@ -105,18 +114,18 @@ class Room:
         """
         if self._left > self._look:
             return
-        way = self._closing.way(place) if self._way is None else self._way
+        way = self._closing.way(place, like=self._last) if self._way is None else self._way
         spare = -1 if way is None else self._left - len(way)
         if way is None or spare < 0:
             self._look = -1
             return
-        self._longest = max(self._longest, len(way))
+        self._last, self._longest = way, max(self._longest, len(way))
         near = max(_NEAR, self._longest)
         if spare > near:
             self._look = self._left - max(1, (spare - near) // _STEEP)
             return
         self._look = self._left
-        self._ways = self._fitting(place, logits, ends)
+        self._ways = self._fitting(place, logits, ends, way)
         if way:
             self._ways.setdefault(way[0], way[1:])
         kept = [token for token in (*self._ways, *ends) if token < len(logits)]
@@ -134,16 +143,18 @@ class Room:
         """The same, to look ahead from."""
         return copy(self)
 
-    def _fitting(self, place: LLMatcher, logits: Logits, ends: NDArray[np.intp]) -> dict[int, list[int]]:
-        """The likeliest tokens after which a way out still fits, and that way."""
+    def _fitting(
+        self, place: LLMatcher, logits: Logits, ends: NDArray[np.intp], way: list[int]
+    ) -> dict[int, list[int]]:
+        """The likeliest tokens after which a way out still fits, and that way. way: the one from here."""
         found: dict[int, list[int]] = {}
         for token in np.argpartition(logits, -_LIKELIEST - len(ends))[-_LIKELIEST - len(ends) :].tolist():
             if token in ends or logits[token] == -np.inf:
                 continue
             ahead = place.deep_copy()
-            way = self._closing.way(ahead) if ahead.consume_token(token) else None
-            if way is not None and len(way) <= self._left - 1:
-                found[token] = way
+            after = self._closing.way(ahead, like=way) if ahead.consume_token(token) else None
+            if after is not None and len(after) <= self._left - 1:
+                found[token] = after
             else:
                 self.hurried = True
         return found
