@@ -21,7 +21,14 @@ def bytecode(path: Path, name: str) -> bytes:
     Raises SyntaxError for a source that this Python does not read.
     """
     code = _cached(path) or compile(path.read_bytes(), name, "exec", dont_inherit=True, optimize=0)
-    return importlib.util.MAGIC_NUMBER + bytes(_HEADER - 4) + marshal.dumps(_renamed(code, name), _PLAIN)
+    return importlib.util.MAGIC_NUMBER + bytes(_HEADER - 4) + _marshalled(_renamed(code, name))
+
+
+def _marshalled(code: CodeType) -> bytes:
+    try:
+        return marshal.dumps(code, _PLAIN)
+    except ValueError:  # newer Pythons have constants that only newer versions hold
+        return marshal.dumps(code)
 
 
 def _cached(path: Path) -> CodeType | None:
