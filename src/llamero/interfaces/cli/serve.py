@@ -107,7 +107,7 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--parallel", type=int, default=64, metavar="N", help="answers of a model at work at once (64)")
     group.add_argument("--queue", type=int, default=256, metavar="N", help="how many more may wait for each (256)")
     group.add_argument("--max-connections", type=int, default=512, metavar="N", help="at once (512)")
-    group.add_argument("--max-body", type=size, default=8 << 20, metavar="SIZE", help="of a request (8M)")
+    group.add_argument("--max-body", type=size, default=2 << 20, metavar="SIZE", help="of a request (2M)")
     group.add_argument("--body-timeout", type=duration, default=60.0, metavar="TIME", help="to send a request (1m)")
     group.add_argument("--request-timeout", type=duration, default=3600.0, metavar="TIME", help="to answer it (1h)")
     group.add_argument(

@@ -45,7 +45,7 @@ class ToolResultBlock(Strict):
 
     type: Literal["tool_result"]
     tool_use_id: Annotated[str, Field(min_length=1, max_length=256)]
-    content: str | list[TextBlock] | None = None
+    content: str | Annotated[list[TextBlock], Field(max_length=4096)] | None = None
     is_error: bool | None = None
     cache_control: CacheControl | None = Field(None, description=_CACHE)
 

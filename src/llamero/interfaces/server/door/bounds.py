@@ -20,7 +20,7 @@ _CLOSE = {"Connection": "close"}
 class Limits:
     """body: bytes. body_seconds: to send it. seconds: for a whole request. send_seconds: a reader may stall so long."""
 
-    body: int = 8 << 20
+    body: int = 2 << 20
     body_seconds: float = 60.0
     seconds: float = 3600.0
     send_seconds: float = 60.0

@@ -26,7 +26,7 @@ class TextPart(Strict):
     text: str
 
 
-Content = str | Annotated[list[TextPart], Field(min_length=1)]
+Content = str | Annotated[list[TextPart], Field(min_length=1, max_length=4096, fail_fast=True)]
 
 
 class SystemMessage(Strict):
@@ -80,7 +80,7 @@ class AssistantMessage(Strict):
     }
     role: Literal["assistant"]
     content: Content | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=1024)] | None = None
     annotations: Annotated[list[Any], Field(max_length=0)] | None = None
 
 

@@ -57,7 +57,9 @@ class ModerationRequest(Whole):
 
     model: str = Field("", max_length=256, description="a Llama Guard; the first name with `guard` in it, or the first")
     input: (
-        str | Annotated[list[str], Field(min_length=1, max_length=64)] | Annotated[list[TextPart], Field(min_length=1)]
+        str
+        | Annotated[list[str], Field(min_length=1, max_length=64)]
+        | Annotated[list[TextPart], Field(min_length=1, max_length=64)]
     ) = Field(description="a text, a list of texts, or one text in parts")
 
     def texts(self) -> list[str]:
