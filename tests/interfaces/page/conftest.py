@@ -35,11 +35,13 @@ document.addEventListener("securitypolicyviolation", (event) => {
 """
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.peers)
             item.add_marker(pytest.mark.timeout(300))
+            if CHROMIUM:  # beside Playwright's greenlet CPython 3.11 cannot parse the sources that pytest would show
+                config.option.tbstyle = "native"
 
 
 @contextmanager
@@ -62,7 +64,11 @@ def serving(*words: str) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         reader.join()
         process.stderr.close()
 
@@ -106,7 +112,7 @@ def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
         contexts.append((context, address))
         page = context.new_page()
         page.goto(address)
-        page.get_by_label("Message", exact=True).wait_for()
+        ready(page)
         return page
 
     yield visit
@@ -197,6 +203,23 @@ def say(page: Any, text: str) -> None:
 def settle(page: Any) -> None:
     """Wait until nothing is being written."""
     page.locator("article.last.assistant:not(.writing)").wait_for()
+
+
+def ready(page: Any) -> None:
+    """Wait until the page has its conversations and its models, or asks for a key."""
+    page.locator("#model:not([disabled]), #settings[open]").first.wait_for()
+
+
+@pytest.fixture
+def again() -> Callable[[Any], None]:
+    """Loads the page anew."""
+
+    def again(page: Any) -> None:
+        page.wait_for_timeout(100)  # what is being saved has been
+        page.reload()
+        ready(page)
+
+    return again
 
 
 @pytest.fixture

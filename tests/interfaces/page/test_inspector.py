@@ -61,7 +61,7 @@ def test_where_a_token_comes_from(visit: Visit, talk: Talk, stories: str) -> Non
     legend.click()
     assert legend.get_attribute("aria-pressed") == "true"
     page.keyboard.press("Escape")
-    assert not page.locator("#inspector").is_visible()
+    page.locator("#inspector").wait_for(state="hidden")
 
 
 def test_what_was_cached_and_what_was_left_out(visit: Visit, talk: Talk, stories: str) -> None:

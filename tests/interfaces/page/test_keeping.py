@@ -11,6 +11,7 @@ import pytest
 
 Visit = Callable[..., Any]
 Talk = Callable[[Any, str], None]
+Again = Callable[[Any], None]
 
 
 def titles(page: Any) -> list[str]:
@@ -25,14 +26,14 @@ def toast(page: Any) -> str:
     return str(page.get_by_role("status").inner_text())
 
 
-def test_a_reload_loses_nothing(visit: Visit, talk: Talk, tales: str, tale: str) -> None:
+def test_a_reload_loses_nothing(visit: Visit, talk: Talk, again: Again, tales: str, tale: str) -> None:
     page = visit(tales)
     talk(page, "The first chat")
     talk(page, "goes on")
     figures = page.locator("article.last .figures").inner_text()
     page.keyboard.press("Control+k")
     talk(page, "The second chat")
-    page.reload()
+    again(page)
     assert said(page) == ["The second chat"]  # the one that was open
     assert titles(page) == ["The second chat", "The first chat"]
     page.get_by_role("button", name="The first chat", exact=True).click()
@@ -44,7 +45,7 @@ def test_a_reload_loses_nothing(visit: Visit, talk: Talk, tales: str, tale: str)
 
 
 def test_an_answer_that_a_reload_cut_is_kept(
-    visit: Visit, serve: Callable[..., str], speaker: Callable[..., Path]
+    visit: Visit, again: Again, serve: Callable[..., str], speaker: Callable[..., Path]
 ) -> None:
     model = speaker("endless", "on and on, ", endless=True, context=100_000)
     page = visit(serve("-m", str(model), "--context", "100000"))
@@ -52,7 +53,7 @@ def test_an_answer_that_a_reload_cut_is_kept(
     page.keyboard.press("Enter")
     page.locator("article.writing .markdown").wait_for()
     page.wait_for_timeout(1500)  # it is saved every second
-    page.reload()
+    again(page)
     page.locator("article.assistant .markdown").wait_for()
     assert "stopped" in page.locator("article.last").inner_text()
 
@@ -84,7 +85,7 @@ def test_search_goes_through_titles_and_texts(visit: Visit, talk: Talk, tales: s
     assert len(titles(page)) == 2
 
 
-def test_renaming(visit: Visit, talk: Talk, tales: str) -> None:
+def test_renaming(visit: Visit, talk: Talk, again: Again, tales: str) -> None:
     page = visit(tales)
     talk(page, "A question")
     page.locator(".chat-open").focus()
@@ -93,7 +94,7 @@ def test_renaming(visit: Visit, talk: Talk, tales: str) -> None:
     page.keyboard.press("Enter")
     assert titles(page) == ["My own <b>name</b>"]
     talk(page, "Another question")  # a name of one's own stays
-    page.reload()
+    again(page)
     assert titles(page) == ["My own <b>name</b>"]
     page.locator(".chat-open").focus()
     page.keyboard.press("F2")
@@ -102,7 +103,7 @@ def test_renaming(visit: Visit, talk: Talk, tales: str) -> None:
     assert titles(page) == ["My own <b>name</b>"]
 
 
-def test_deleting_and_undoing(visit: Visit, talk: Talk, tales: str) -> None:
+def test_deleting_and_undoing(visit: Visit, talk: Talk, again: Again, tales: str) -> None:
     page = visit(tales)
     talk(page, "To be deleted")
     page.locator(".chat-open").focus()
@@ -112,7 +113,7 @@ def test_deleting_and_undoing(visit: Visit, talk: Talk, tales: str) -> None:
     assert said(page) == ["To be deleted"]
     page.locator(".chat").hover()
     page.get_by_role("button", name="Delete “To be deleted”").click()
-    page.reload()
+    again(page)
     assert titles(page) == []
 
 
@@ -197,7 +198,7 @@ def test_a_file_that_is_not_one_of_ours(visit: Visit, tales: str, tmp_path: Path
     assert titles(page) == []
 
 
-def test_deleting_everything(visit: Visit, talk: Talk, tales: str) -> None:
+def test_deleting_everything(visit: Visit, talk: Talk, again: Again, tales: str) -> None:
     page = visit(tales)
     for text in ("One", "Two"):
         page.keyboard.press("Control+k")
@@ -209,5 +210,5 @@ def test_deleting_everything(visit: Visit, talk: Talk, tales: str) -> None:
     assert sorted(titles(page)) == ["One", "Two"]
     page.keyboard.press("Control+,")
     page.get_by_role("button", name="Delete all").click()
-    page.reload()
+    again(page)
     assert titles(page) == []

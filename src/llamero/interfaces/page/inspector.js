@@ -4,7 +4,7 @@
 import { byId, make } from "./dom.js";
 import { counted } from "./figures.js";
 import { hidePopover, walkable } from "./popover.js";
-import { shown } from "./tokens.js";
+import { shown, spoken } from "./tokens.js";
 
 const ORIGINS = {
   template: "Template",
@@ -134,7 +134,7 @@ function tokenElement(index, token, pieces) {
   const parts = pieces.map(([origin, text]) => make("span", { class: `origin-${origin}` }, shown(text)));
   const id = make("span", { class: "token-id" }, String(token.id));
   const own = { class: ["prompt-token", ...states].join(" "), tabindex: index ? -1 : 0, "data-index": index };
-  return make("span", { ...own, role: "img", "aria-label": shown(token.text) }, ...parts, id);
+  return make("span", { ...own, role: "img", "aria-label": spoken(token.text) }, ...parts, id);
 }
 
 function meter(all, cached, context) {

@@ -53,6 +53,7 @@ class Page {
     });
     this.shortcuts = new Shortcuts(this.#keyActions());
     byId("shortcut-rows").append(...this.shortcuts.rows());
+    byId("new-chat").querySelector("kbd").textContent = this.shortcuts.name("k");
     this.#controls();
   }
 

@@ -59,8 +59,7 @@ export class MessageView {
     const done = (save) => {
       this.#editing = false;
       this.#shown = null;
-      if (save && box.value !== message.content) this.actions.edit(message, box.value);
-      else if (save && message.role === "user") this.actions.edit(message, box.value);
+      if (save && (message.role === "user" || box.value !== message.content)) this.actions.edit(message, box.value);
       else this.update(this.conversation, null, this.element.classList.contains("last"));
       this.element.isConnected && this.element.focus();
     };

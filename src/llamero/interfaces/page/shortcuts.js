@@ -39,6 +39,11 @@ export class Shortcuts {
     document.addEventListener("keydown", (event) => this.#press(event));
   }
 
+  /** The keys of the first shortcut on a key, as this machine names them. */
+  name(key) {
+    return nameOf(this.#keys.find((one) => one.key === key));
+  }
+
   /** The list as rows of a table. */
   rows() {
     const own = this.#keys.map((one) => [nameOf(one), one.words]);

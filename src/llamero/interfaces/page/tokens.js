@@ -10,7 +10,7 @@ export function tokenView(tokens) {
   for (const [index, [text, logprob]] of tokens.entries()) {
     const share = Math.exp(logprob);
     const own = { class: `token tint-${tintOf(share)}`, "data-index": index, tabindex: index ? -1 : 0 };
-    view.append(make("span", { ...own, role: "img", "aria-label": `${shown(text)}, ${percent(share)}` }, shown(text)));
+    view.append(make("span", { ...own, role: "img", "aria-label": `${spoken(text)}, ${percent(share)}` }, shown(text)));
     if (text.endsWith("\n")) view.append(make("br"));
   }
   walkable(view, ".token", (span) => describe(tokens[Number(span.dataset.index)]));
@@ -20,6 +20,11 @@ export function tokenView(tokens) {
 /** Line breaks made visible, so that a token of nothing else can be pointed at. */
 export function shown(text) {
   return text.replaceAll("\n", "⏎") || "∅";
+}
+
+/** The same as a name that can be said. */
+export function spoken(text) {
+  return shown(text).trim() || "space";
 }
 
 /** 0 (certain) to 5 (unlikely). */
@@ -32,8 +37,8 @@ function describe([text, logprob, others]) {
   const list = make("ol", { class: "chances" }, ...rows.map(([other, value]) => row(other, value, other === text)));
   const rest = 1 - rows.reduce((sum, [, value]) => sum + Math.exp(value), 0);
   if (rest > 0.0005) list.append(make("li", { class: "chance rest" }, make("span", {}, "all others"), make("span", {}, percent(rest))));
-  const instead = rows.filter(([other]) => other !== text).map(([other, value]) => `${shown(other)} ${percent(Math.exp(value))}`);
-  const label = `${shown(text)}, ${percent(Math.exp(logprob))}${instead.length ? `; instead: ${instead.join(", ")}` : ""}`;
+  const instead = rows.filter(([other]) => other !== text).map(([other, value]) => `${spoken(other)} ${percent(Math.exp(value))}`);
+  const label = `${spoken(text)}, ${percent(Math.exp(logprob))}${instead.length ? `; instead: ${instead.join(", ")}` : ""}`;
   return { content: make("div", {}, make("p", { class: "popover-title" }, "Chosen here, and its alternatives"), list), label };
 }
 
