@@ -81,7 +81,7 @@ def keeps(judge: Judge, text: str) -> bool:
 
 
 def cost(tokenizer: Path, shape: str, mix: str, tokens: int) -> None:
-    """Milliseconds a token, in turns: free; in a text of a schema; and how long the vocabulary took to prepare."""
+    """Milliseconds a token, free and of schemas in turns, the fastest of each; how long preparing took."""
     path, _ = model_file(FOLDER, shape, mix)
     llama = Llama(path, tokenizer=tokenizer, context=1024)
     started = time.perf_counter()
@@ -98,9 +98,9 @@ def cost(tokenizer: Path, shape: str, mix: str, tokens: int) -> None:
     for _ in range(ROUNDS):
         for name, (schema, short) in ways.items():
             paces[name].append(pace(llama, schema, tokens, tokens if short else 900))
-    base = float(np.median(paces["free"]))
+    base = min(paces["free"])
     for name, times in paces.items():
-        print(f"{name:16} {np.median(times):8.2f} ms/token  {np.median(times) / base - 1:+.1%}")
+        print(f"{name:16} {min(times):8.2f} ms/token  {min(times) / base - 1:+.1%}")
 
 
 def pace(llama: Llama, schema: Any, tokens: int, room: int) -> float:
