@@ -134,12 +134,10 @@ class Launched:
         return code
 
     def kill(self) -> None:
-        if self.process.poll() is None:
-            self.signal()
-            try:
-                self.end()
-            except subprocess.TimeoutExpired:
-                self.process.kill()
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
         self.process.wait()
         self._listener.join()
         for pipe in (self.process.stdout, self.process.stderr):
@@ -167,6 +165,9 @@ def launch(models: Path) -> Iterator[Callable[..., Launched]]:
         return launched[-1]
 
     yield launch
+    for one in launched:
+        if one.process.poll() is None:
+            one.signal()
     for one in launched:
         one.kill()
 

@@ -147,7 +147,7 @@ def test_a_second_signal_ends_at_once(launch: Launch) -> None:
 
 
 def test_a_request_that_takes_too_long_is_ended(launch: Launch) -> None:
-    server = launch("-m", "circle.gguf", "--request-timeout", "1s").ready()
+    server = launch("-m", "circle.gguf", "--request-timeout", "0.5s").ready()
     with server.client() as client:
         with client.stream("POST", "/v1/chat/completions", json=ENDLESS) as stream:
             last = [line for line in stream.iter_lines() if line][-1]
@@ -180,7 +180,20 @@ def test_at_a_unix_socket(launch: Launch, llamero: Words, tmp_path: Path) -> Non
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")
 def test_https(launch: Launch, llamero: Words, tmp_path: Path) -> None:
     pem, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    make = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "1",
+        "-subj",
+        "/CN=localhost",
+    ]
     more = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(pem)]
     subprocess.run([*make, *more], check=True, capture_output=True)
     server = launch("-m", "chatty.gguf", "--ssl-certfile", str(pem), "--ssl-keyfile", str(key)).ready()
@@ -285,3 +298,15 @@ def test_a_stream_tells_how_loading_gets_on(launch: Launch, tale: str) -> None:
         assert text.strip() == tale
         again = client.post("/v1/chat/completions", json=HELLO | {"stream": True})
         assert ": loading" not in again.text
+
+
+def test_a_broken_file_in_a_folder_is_its_own_trouble(launch: Launch, models: Path, tmp_path: Path) -> None:
+    (tmp_path / "good.gguf").symlink_to(models / "chatty.gguf")
+    (tmp_path / "half.gguf").write_bytes((models / "chatty.gguf").read_bytes()[:5000])  # still being fetched
+    server = launch("--models", str(tmp_path)).ready()
+    with server.client() as client:
+        assert client.post("/v1/chat/completions", json=HELLO | {"model": "good"}).status_code == 200
+        failed = client.post("/v1/chat/completions", json=HELLO | {"model": "half"})
+        assert (failed.status_code, failed.json()["error"]["code"]) == (500, "model_not_loaded")
+        assert str(tmp_path) not in failed.text
+        assert client.post("/v1/chat/completions", json=HELLO | {"model": "good"}).status_code == 200

@@ -45,12 +45,14 @@ def serve(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     configure_logs(args.log_format, args.log_level)
     plan = make_plan(args, environ)
     with _socket(args) as sock:
-        if args.replicas > 1:
-            return _serve_many(args, plan, sock)
-        with progress("loading", "bytes") as bar:
-            asyncio.run(serve_on(sock, plan, lambda library: _report(args, plan, sock, library), bar))
-    if args.unix_socket:
-        args.unix_socket.unlink(missing_ok=True)
+        try:
+            if args.replicas > 1:
+                return _serve_many(args, plan, sock)
+            with progress("loading", "bytes") as bar:
+                asyncio.run(serve_on(sock, plan, lambda library: _report(args, plan, sock, library), bar))
+        finally:
+            if args.unix_socket:
+                args.unix_socket.unlink(missing_ok=True)
     return 0
 
 
@@ -70,8 +72,11 @@ def make_plan(args: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
     )
     if args.replicas > 1 and args.threads is None and args.device == "cpu":
         opener = Opener(**(vars(opener) | {"threads": max(1, cores() // args.replicas)}))
-    plan = Plan(
-        catalogue=Catalogue(parse_models(named, args.lora), [folder.expanduser() for folder in args.models]),
+    entries = parse_models(named, args.lora)
+    for entry in entries:
+        opener.needs(entry)  # what cannot be opened is found now, not when somebody asks; in a folder, it may come yet
+    return Plan(
+        catalogue=Catalogue(entries, [folder.expanduser() for folder in args.models]),
         opener=opener,
         housekeeping=Housekeeping(
             memory=(args.memory if args.memory is not None else int(_SHARE * memory())) // args.replicas,
@@ -80,9 +85,6 @@ def make_plan(args: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
         limits=Limits(working=args.parallel, waiting=args.queue, shared=args.share_prefixes),
         serving=_serving(args, environ),
     )
-    for entry in plan.catalogue.entries().values():
-        plan.opener.needs(entry)  # what cannot be opened is found now, not when somebody asks
-    return plan
 
 
 def _serving(args: argparse.Namespace, environ: Mapping[str, str]) -> Serving:

@@ -66,7 +66,7 @@ def test_a_second_head_that_never_ends_is_cut_off(chain: str) -> None:
 
 
 def test_a_reader_who_never_reads_is_cut_off(launch: Launch) -> None:
-    server = launch("-m", "circle.gguf", "--send-timeout", "1s").ready()
+    server = launch("-m", "circle.gguf", "--send-timeout", "0.5s").ready()
     body = {"model": "circle", "prompt": "a", "stream": True, "overflow": "shift", "max_tokens": 10**8}
     data = json.dumps(body).encode()
     head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
