@@ -45,10 +45,11 @@ def main() -> None:
         cost(options.tokenizer, options.shape, options.mix, options.tokens)
     else:
         with tempfile.TemporaryDirectory() as folder:
-            validity(random_llama(Path(folder), load_tokenizer(options.tokenizer)), options.answers, options.tokens)
+            llama = random_llama(Path(folder), load_tokenizer(options.tokenizer))
+            validity(llama, options.answers, options.tokens, options.seed)
 
 
-def validity(llama: Llama, answers: int, tokens: int) -> None:
+def validity(llama: Llama, answers: int, tokens: int, first: int) -> None:
     """A table: of each schema, how many answers there were, were valid, ended by themselves, and their length."""
     print(f"{'schema':14} {'answers':>8} {'valid':>8} {'ended':>8} {'tokens':>8} {'ms/token':>9}")
     total = good = 0
@@ -57,9 +58,9 @@ def validity(llama: Llama, answers: int, tokens: int) -> None:
         count = answers * (place + 1) // len(SCHEMAS) - answers * place // len(SCHEMAS)
         valid = ended = length = 0
         started = time.perf_counter()
-        for seed in range(count):
+        for seed in range(first, first + count):
             answer = llama.generate(
-                [1], json_schema=schema, max_tokens=tokens, temperature=1.0, top_p=1.0, seed=seed + place * answers
+                [1], json_schema=schema, max_tokens=tokens, temperature=1.0, top_p=1.0, seed=seed * len(SCHEMAS) + place
             )
             valid += keeps(judge, answer.text)
             ended += answer.finish_reason == "stop"
@@ -138,6 +139,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--tokens", type=int, default=200, help="at most, of each answer (200); with --cost, so many are timed"
     )
+    parser.add_argument("--seed", type=int, default=0, help="the first of the seeds (0)")
     parser.add_argument("--cost", action="store_true", help="measure what a schema costs a step")
     parser.add_argument("--shape", default="1b", help="with --cost: the model's shape (1b)")
     parser.add_argument("--mix", default="Q8_0", help="with --cost: its block type (Q8_0)")
