@@ -23,7 +23,7 @@ from llamero.model.config_files import config_to_gguf
 from llamero.model.family import by_name
 from llamero.model.weights import file_name, rope_divisors
 
-_PATTERN = 1 << 16  # values drawn and encoded once per block type; each tensor repeats them
+_PATTERN = 1 << 16  # values drawn and encoded once per block type; tensors are made of their blocks
 _SHORT_ROWS = {"Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "IQ4_XS": "IQ4_NL", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 
@@ -52,7 +52,7 @@ def _wanted(ours: str, config: Config, mix: str) -> BlockType:
 
 
 def tensors(config: Config, mix: str, seed: int) -> Iterator[Tensor]:
-    """Every tensor, filled by repeating one encoded pattern per block type."""
+    """Every tensor, filled with pieces of one encoded pattern per block type: no two rows are alike."""
     rng = np.random.default_rng(seed)
     patterns: dict[str, np.ndarray] = {}
     for ours, shape in config.shapes().items():
@@ -62,7 +62,10 @@ def tensors(config: Config, mix: str, seed: int) -> Iterator[Tensor]:
             values = (rng.standard_normal(_PATTERN) * scale + (kind is F32)).astype(np.float32)
             patterns[kind.name] = kind.encode(values)
         info = TensorInfo(file_name(ours, "gguf"), kind, shape)
-        yield Tensor(info, np.resize(patterns[kind.name], info.nbytes))
+        pieces = patterns[kind.name].reshape(-1, kind.size * max(1, 256 // kind.values))
+        whole, rest = divmod(info.nbytes, pieces.shape[1])
+        data = pieces[rng.integers(len(pieces), size=whole)].reshape(-1)
+        yield Tensor(info, np.concatenate([data, pieces.reshape(-1)[:rest]]) if rest else data)
     if config.rope_scaling:
         yield rope_divisors(config)
 

@@ -93,7 +93,7 @@ class LlamaCppPython(_Server):
 
 
 class LlamaServer(_Server):
-    """llama.cpp's server, with a slot for each user and one cache for all."""
+    """llama.cpp's server, with a slot and a cache for each user."""
 
     name = "llama-server"
 
@@ -103,7 +103,7 @@ class LlamaServer(_Server):
     def command(self, job: Job, port: int) -> list[str]:
         users = len(job.prompts)
         words = ["-m", str(job.model), "--port", str(port), "-t", str(job.threads), "-np", str(users)]
-        return [str(self._program), *words, "-c", str(job.context * users), "--kv-unified", "--no-webui"]
+        return [str(self._program), *words, "-c", str(job.context * users), "--no-kv-unified", "--no-webui"]
 
 
 class Bare:
