@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,10 @@ from llamero.engine.speculate import Speculation, StepCost
 from llamero.errors import SettingError
 from llamero.formats.blocks import F32
 from llamero.formats.tensor import Tensor, TensorInfo
+from llamero.model.adapter import Adapter
+from llamero.model.config import Config
 from llamero.model.weights import Weights, assemble
+from llamero.ops.adapted_ops import LowRank
 from llamero.ops.native_ops import NativeOps
 
 Make = Callable[..., Engine[Any, Any]]
@@ -364,6 +368,91 @@ def test_a_draft_model_finds_its_own_beginnings(make_engine: Make) -> None:
     longer = Request(prompt=(*request.prompt, *run.answer, 3, 4), sampling=GREEDY, max_tokens=4)
     serve(engine, [longer])
     assert small.ops.read - before < 12
+
+
+@pytest.mark.parametrize("kind", ["prophet", "lookup", "draft"])
+def test_a_crowd_that_comes_and_goes(exact: Make, kind: str) -> None:
+    """Many runs with several adapters in a cache too small for all; some leave early; none hears another's tokens."""
+    rng = np.random.default_rng(3)
+    engine = exact(context=128, room=384, chunk=16)
+    for seed in (1, 2):
+        engine.adapters.add(f"a{seed}", random_changes(engine.weights.config, seed))
+    asked = [
+        Request(
+            prompt=(1, *([5, 9, 11, 7] * 6)[: rng.integers(2, 20)], *rng.integers(0, 61, rng.integers(1, 30)).tolist()),
+            sampling=Sampling(temperature=float(rng.choice([0.0, 0.8])), seed=number),
+            max_tokens=int(rng.integers(1, 70)),
+            adapter=(None, "a1", "a2")[number % 3],
+            overflow="shift" if number % 5 == 0 else "error",
+            owner=f"{number % 2}",
+        )
+        for number in range(40)
+    ]
+    plain = [run.answer for run, _ in serve(engine, asked)]
+    answers = {request.prompt: answer for request, answer in zip(asked, plain, strict=True)}
+    drafter: dict[str, Callable[[], Drafter]] = {
+        "prophet": lambda: Prophet(answers, 0.8, 61),
+        "lookup": NgramDrafter,
+        "draft": lambda: DraftModel(exact(context=100, room=200, chunk=16), 61),
+    }
+    speculate(engine, drafter[kind]())
+    runs, leaving = [], {}
+    for request in asked:
+        run, heard = engine.plan(request), Heard()
+        engine.scheduler.submit(run, heard)
+        runs.append((run, heard))
+        if rng.random() < 0.3:
+            leaving[run] = int(rng.integers(0, 40))
+        for _ in range(rng.integers(0, 4)):
+            engine.scheduler.step()
+            for other, after in list(leaving.items()):
+                if len(other.answer) >= after:
+                    engine.scheduler.cancel(other)
+                    del leaving[other]
+    while engine.scheduler.step():
+        pass
+    for (run, heard), answer in zip(runs, plain, strict=True):
+        assert heard.over
+        assert heard.error is None
+        assert [choice.id for choice in heard.choices] == run.answer == answer[: len(run.answer)]
+        assert run.finish_reason is None or len(run.answer) == len(answer)
+    assert sum(run.finish_reason is not None for run, _ in runs) > 20
+    assert sum(run.accepted_tokens for run, _ in runs) > (0 if kind == "lookup" else 10)
+    standing = engine.scheduler.standing()
+    assert (standing.pages_used, standing.writing, standing.reading, standing.waiting) == (0, 0, 0, 0)
+
+
+def test_a_run_without_room_for_guesses(make_engine: Make) -> None:
+    """Its drafter is not asked, and hears nothing."""
+    engine = speculate(make_engine(), NgramDrafter())
+    ((run, _),) = serve(engine, [Request(prompt=(1, 5, 6, 5, 6), sampling=GREEDY, max_tokens=1)])
+    assert (len(run.answer), run.drafted_tokens) == (1, 0)
+
+
+def test_a_drafter_that_fails_ends_its_runs_and_nothing_else(make_engine: Make) -> None:
+    class Broken(Guesser):
+        def draft(self, wanted: Sequence[tuple[Run, int]]) -> list[list[int]]:
+            raise RuntimeError(f"no idea about {len(wanted)}")
+
+    engine = speculate(make_engine(), Broken(3))
+    run, heard = engine.plan(requests(GREEDY, many=1)[0]), Heard()
+    engine.scheduler.submit(run, heard)
+    while engine.scheduler.step():
+        pass
+    assert heard.over
+    assert "no idea" in str(heard.error)
+    engine.speculation = None
+    serve(engine, requests(GREEDY, many=2))
+
+
+def random_changes(config: Config, seed: int) -> Adapter[NDArray[np.float32]]:
+    rng = np.random.default_rng(seed)
+    changes = {
+        name: LowRank(*((0.2 * rng.standard_normal((3, size))).astype(np.float32) for size in (shape[1], shape[0])))
+        for name, shape in config.shapes().items()
+        if name.startswith("layers.") and len(shape) == 2
+    }
+    return Adapter(Path(f"random-{seed}"), changes)
 
 
 def test_lookup_finds_what_repeats(make_engine: Make) -> None:

@@ -230,9 +230,9 @@ class Scheduler:
                 sleep(0.001)  # others, who read a text for its own sake, hold the whole cache
                 return True
             return False
-        guesses = self._guess(shares)
-        started = perf_counter()
         try:
+            guesses = self._guess(shares)
+            started = perf_counter()
             logits = self.engine.forward([(task.run.sequence, count) for task, count in shares])
         except Exception as error:  # it would come again
             for task, _ in shares:

@@ -104,7 +104,7 @@ class Speculation:
                 heapq.heappop(likeliest)
         counts = Counter(chosen[:kept])
         for place, (run, _) in enumerate(runs):
-            if not counts[place]:
+            if chances[place] and not counts[place]:
                 self.drafter.learn(run, 0, 0)
         return [(run, counts[place]) for place, (run, _) in enumerate(runs)]
 
