@@ -90,8 +90,6 @@ class Worker:
         self._side.shutdown(wait=False, cancel_futures=True)
         if self._thread:
             await asyncio.to_thread(self._thread.join)
-        self._abandon(DeviceError(f"the model {self._name!r} was closed while it wrote"))
-        await asyncio.to_thread(self.scheduler.step)  # with nothing left to do but to let go of what was cancelled
         self._deliver()
 
     def _closing(self) -> DeviceError:
@@ -110,6 +108,8 @@ class Worker:
             while not self._closed and self._step():
                 self._post()
             self._post()
+        self._abandon(DeviceError(f"the model {self._name!r} was closed while it wrote"))
+        self._step()  # with nothing left to do but to let go of what was cancelled
 
     def _step(self) -> bool:
         try:
