@@ -1,12 +1,13 @@
 """What guessing ahead and LoRA adapters cost and gain: the same steps and answers with and without, in turns.
 
-    python bench/ahead.py guesses model.gguf --speculate ngram
+    python bench/ahead.py guesses model.gguf --speculate ngram --repeating
     python bench/ahead.py guesses model.gguf --draft small.gguf --temperature 0.8
     python bench/ahead.py adapters model.gguf --adapters 4 --rows 8 --rank 16
 
-guesses: tokens per second of one answer to a prompt of random tokens. At temperature 0 random weights soon repeat
-themselves, at 1 they never do. adapters: milliseconds of a step in which so many sequences write, with random adapters
-of every matrix of the layers, and without. Printed are medians.
+guesses: tokens per second of one answer to a prompt of random tokens; with --repeating it says one token over and over,
+which is the best case of looking up; else random weights say nothing twice, which is the worst. adapters: milliseconds
+of a step in which so many sequences write, with random adapters of every matrix of the layers, and without. Printed are
+medians.
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ from llamero.model.config import Config
 from llamero.ops.adapted_ops import LowRank
 
 
-def guesses(llama: Llama, temperature: float, tokens: int, rounds: int) -> None:
+def guesses(llama: Llama, temperature: float, repeating: bool, tokens: int, rounds: int) -> None:
     """Answers with and without guesses, in turns."""
     vocab = llama.tokenizer.vocab_size
     prompt = [1, *np.random.default_rng(0).integers(3, vocab, 60).tolist()]
+    bias = {vocab // 2: 100.0} if repeating else {}
     speculation = llama.engine.speculation
     speeds: dict[bool, list[float]] = {False: [], True: []}
     for number in range(2 * rounds + 2):
         guessing = bool(number % 2)
         llama.engine.speculation = speculation if guessing else None
-        answer = llama.generate(prompt, max_tokens=tokens, temperature=temperature, top_p=1.0, seed=1)
+        answer = llama.generate(prompt, max_tokens=tokens, temperature=temperature, top_p=1.0, seed=1, logit_bias=bias)
         if number >= 2:
             speeds[guessing].append(answer.timings.completion_per_second)
     plain, guessed = (statistics.median(speeds[guessing]) for guessing in (False, True))
@@ -86,6 +88,7 @@ def main() -> None:
     parser.add_argument("--draft")
     parser.add_argument("--speculate", default="off", choices=("off", "ngram"))
     parser.add_argument("--temperature", type=float, default=0.0)
+    parser.add_argument("--repeating", action="store_true")
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--adapters", type=int, default=4)
     parser.add_argument("--rows", type=int, default=8)
@@ -94,7 +97,7 @@ def main() -> None:
     args = parser.parse_args()
     with Llama(args.model, draft=args.draft, speculate=args.speculate, context=1024) as llama:
         if args.what == "guesses":
-            guesses(llama, args.temperature, args.tokens, args.rounds)
+            guesses(llama, args.temperature, args.repeating, args.tokens, args.rounds)
         else:
             adapters(llama, args.adapters, args.rows, args.rank, args.rounds)
 

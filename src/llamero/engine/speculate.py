@@ -112,10 +112,11 @@ class Speculation:
 class StepCost:
     """What steps of so many rows take, learnt from those that were made; in between and beyond it is guessed.
 
-    A step is believed to be quicker at once and slower only by and by, so that a machine's hiccup does not stick.
+    A step is believed to be quicker at once and slower only by and by, and what is known of larger steps than those
+    that are made fades towards these: so a hiccup does not stick, and what did not pay is tried again one day.
     """
 
-    _DOWN, _UP = 0.5, 0.1
+    _DOWN, _UP, _FADE = 0.5, 0.2, 0.998
     _PER_ROW = 0.04  # of the nearest step: what another row is thought to add, where nothing is known
 
     def __init__(self) -> None:
@@ -127,7 +128,11 @@ class StepCost:
         if reading:
             self._per_row = self._moved(self._per_row, seconds / rows)
         else:
-            self._seen[rows] = self._moved(self._seen.get(rows), seconds)
+            now = self._moved(self._seen.get(rows), seconds)
+            for larger in [known for known in self._seen if known > rows]:
+                before = self._seen[larger]
+                self._seen[larger] = max(self._FADE * before, min(before, now))
+            self._seen[rows] = now
 
     def known(self, reading: int) -> bool:
         """Whether anything is known of such steps."""
