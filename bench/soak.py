@@ -46,21 +46,26 @@ class Soak:
 
     url: str
     twins: dict[Prompt, str]
+    begun: float = field(default_factory=time.monotonic)
     visits: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+
+    def object(self, complaint: str) -> None:
+        """Note something that is wrong, and when."""
+        self.wrong.append(f"after {time.monotonic() - self.begun:.0f} s: {complaint}")
 
     def saw(self, response: httpx.Response, expected: set[int]) -> bool:
         """Count a status; whether it is 200. A full queue is always right."""
         self.statuses[response.status_code] += 1
         if response.status_code not in expected | {429}:
-            self.wrong.append(f"{response.request.url.path}: {response.status_code}, expected {sorted(expected)}")
+            self.object(f"{response.request.url.path}: {response.status_code}, expected {sorted(expected)}")
         return response.status_code == 200
 
     def compare(self, prompt: Prompt, text: str) -> None:
         """Hold an answer against its offline twin."""
         if text != self.twins[prompt]:
-            self.wrong.append(f"{prompt}: {text!r} instead of {self.twins[prompt]!r}")
+            self.object(f"{prompt}: {text!r} instead of {self.twins[prompt]!r}")
 
 
 def body(prompt: Prompt, **more: object) -> dict[str, object]:
@@ -192,7 +197,7 @@ async def visitor(soak: Soak, seed: int, until: float) -> None:
         try:
             await VISITS[name][0](soak, rng)
         except (*_HTTP_ERRORS, ValueError) as error:
-            soak.wrong.append(f"{name}: {type(error).__name__}: {error}")
+            soak.object(f"{name}: {type(error).__name__}: {error}")
         soak.visits[name] += 1
 
 
