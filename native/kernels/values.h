@@ -6,17 +6,18 @@ namespace llamero {
 namespace LLAMERO_LEVEL {
 namespace {
 
+// In bytes, since a file's rows may begin at odd addresses.
 struct BFloat {
-    uint16_t bits;
+    uint8_t bits[2];
 };
 
 struct Half {
-    uint16_t bits;
+    uint8_t bits[2];
 };
 
 inline vf get(const float* p) { return load(p); }
-inline vf get(const BFloat* p) { return (vf)(__builtin_convertvector(load_as<vh>(&p->bits), vu) << 16); }
-inline vf get(const Half* p) { return from_half(&p->bits); }
+inline vf get(const BFloat* p) { return (vf)(__builtin_convertvector(load_as<vh>(p), vu) << 16); }
+inline vf get(const Half* p) { return from_half(reinterpret_cast<const uint16_t*>(p)); }
 
 inline void put(float* p, vf v) { store(p, v); }
 // To nearest even; NaN stays NaN.
