@@ -25,7 +25,8 @@ struct WideRow {
 
 // The same byte all over either half.
 LLAMERO_INLINE __m512i two_bytes(uint8_t first, uint8_t second) {
-    const int64_t ones = 0x0101010101010101, a = ones * first, b = ones * second;
+    const uint64_t ones = 0x0101010101010101;
+    const auto a = static_cast<int64_t>(ones * first), b = static_cast<int64_t>(ones * second);
     return _mm512_setr_epi64(a, a, a, a, b, b, b, b);
 }
 
