@@ -62,9 +62,10 @@ def write(kind: str, path: Path) -> None:
 
 
 def stored(tensor: Tensor, kind: str) -> Tensor:
-    """A matrix in that block type; a vector as it is."""
+    """A matrix in that block type, or in Q8_0 where its rows are not whole blocks; a vector as it is."""
     if len(tensor.info.shape) == 1:
         return tensor
+    kind = kind if tensor.info.shape[-1] % TYPES[kind].values == 0 else "Q8_0"
     info = TensorInfo(tensor.info.name, TYPES[kind], tensor.info.shape)
     return Tensor(info, TYPES[kind].encode(tensor.decode().reshape(-1)))
 
