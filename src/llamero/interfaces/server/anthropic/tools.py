@@ -10,7 +10,7 @@ from pydantic import Field
 from llamero.interfaces.server.answer import Tool, Tools
 from llamero.interfaces.server.anthropic.content import CacheControl
 from llamero.interfaces.server.fields import Strict
-from llamero.interfaces.server.refusals import Refusal
+from llamero.interfaces.server.offering import offered
 
 Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
 
@@ -53,25 +53,16 @@ _CHOICES: dict[str, Literal["auto", "required", "none"]] = {"auto": "auto", "any
 
 def tools(given: Sequence[ToolParam] | None, choice: FreeChoice | NamedChoice | None) -> Tools | None:
     """The tools and how they may be called."""
-    if not given:
-        if choice is not None and choice.type in ("any", "tool"):
-            raise Refusal(400, "tool_choice asks for a call, and there are no tools", param="tool_choice")
-        return None
-    names = [tool.name for tool in given]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise Refusal(400, f"tools: two tools are named {twice!r}", param="tools")
-    functions = tuple(
+    functions = [
         Tool(
             name=tool.name,
             description=tool.description or "",
             parameters=tool.input_schema,
             strict=bool(tool.strict),
         )
-        for tool in given
-    )
+        for tool in given or ()
+    ]
     parallel = not (choice and choice.disable_parallel_tool_use)
-    if not isinstance(choice, NamedChoice):
-        return Tools(functions=functions, choice=_CHOICES[choice.type] if choice else "auto", parallel=parallel)
-    if choice.name not in names:
-        raise Refusal(400, f"tool_choice names {choice.name!r}, which is not among the tools", param="tool_choice")
-    return Tools(functions=functions, choice="named", name=choice.name, parallel=parallel)
+    if isinstance(choice, NamedChoice):
+        return offered(functions, "required", named=choice.name, parallel=parallel, word="tools")
+    return offered(functions, _CHOICES[choice.type] if choice else "auto", parallel=parallel, word="tools")

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from llamero.interfaces.server.answer import Begun, CallArguments, CallBegun, Ended, Event, Text, Usage
+from llamero.interfaces.server.answer import Begun, CallArguments, CallBegun, Ended, Event, Text
 from llamero.interfaces.server.fields import Shape
-from llamero.interfaces.server.openai.errors import error_body
+from llamero.interfaces.server.openai.chunks import Chunks
 from llamero.interfaces.server.openai.logprobs import ChatLogprobs, chat_logprobs
-from llamero.interfaces.server.openai.reply import Head, TimingsBody, UsageBody, timings_body, usage_body
-from llamero.interfaces.server.refusals import Refusal
-from llamero.interfaces.server.responding import data
+from llamero.interfaces.server.openai.reply import TimingsBody, UsageBody
 
 
 class CallPiece(Shape):
@@ -58,52 +56,35 @@ class ChatChunk(Shape):
     timings: TimingsBody | None = None
 
 
-class ChatFrames:
+class ChatFrames(Chunks):
     """Translates events. answers: how many there are. usage: told at the end."""
 
     def __init__(self, *, answers: int, usage: bool) -> None:
-        self._head = Head("chat.completion.chunk", "chatcmpl")
-        self._answers, self._tell_usage = answers, usage
-        self._usage = Usage()
+        super().__init__("chat.completion.chunk", "chatcmpl", usage=usage)
+        self._answers = answers
 
     def push(self, event: Event) -> Iterable[str]:
         """The chunks that an event makes."""
         match event:
             case Begun():
-                self._head.begun(event)
+                self.begun(event)
                 for index in range(self._answers):
-                    yield self._chunk(index, {"role": "assistant", "content": "", "refusal": None})
+                    yield self.chunk(_choice(index, {"role": "assistant", "content": "", "refusal": None}))
             case Text(index=index, text=text, logprobs=logprobs):
                 told = chat_logprobs(logprobs) if logprobs else None
-                yield self._chunk(index, {"content": text}, told)
+                yield self.chunk(_choice(index, {"content": text}, told))
             case CallBegun(index=index, call=call, id=name, name=function):
                 named = {"name": function, "arguments": ""}
                 piece = {"index": call, "id": name, "type": "function", "function": named}
-                yield self._chunk(index, {"tool_calls": [piece]})
+                yield self.chunk(_choice(index, {"tool_calls": [piece]}))
             case CallArguments(index=index, call=call, text=text):
-                yield self._chunk(index, {"tool_calls": [{"index": call, "function": {"arguments": text}}]})
-            case Ended(index=index, reason=reason, usage=usage, times=times):
-                self._usage = usage
-                yield self._chunk(index, {}, None, reason, {"timings": timings_body(times)})
+                piece = {"index": call, "function": {"arguments": text}}
+                yield self.chunk(_choice(index, {"tool_calls": [piece]}))
+            case Ended(index=index, reason=reason):
+                yield self.last(_choice(index, {}, None, reason), event)
 
-    def end(self) -> Iterable[str]:
-        """The usage, and the end."""
-        if self._tell_usage:
-            yield data(self._head.fields() | {"choices": [], "usage": usage_body(self._usage)})
-        yield "data: [DONE]\n\n"
 
-    def failed(self, refusal: Refusal) -> Iterable[str]:
-        """An error in the middle: the `openai` client raises it."""
-        yield data(error_body(refusal))
-
-    def _chunk(
-        self,
-        index: int,
-        delta: dict[str, Any],
-        logprobs: dict[str, Any] | None = None,
-        reason: str | None = None,
-        extra: dict[str, Any] | None = None,
-    ) -> str:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
-        usage = {"usage": None} if self._tell_usage else {}
-        return data(self._head.fields() | {"choices": [choice]} | usage | (extra or {}))
+def _choice(
+    index: int, delta: dict[str, Any], logprobs: dict[str, Any] | None = None, reason: str | None = None
+) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import Any, Literal
 
-from llamero.interfaces.server.answer import Begun, Ended, Event, Spelt, Text, Usage
+from llamero.interfaces.server.answer import Begun, Ended, Event, Spelt, Text
 from llamero.interfaces.server.fields import Shape
-from llamero.interfaces.server.openai.errors import error_body
+from llamero.interfaces.server.openai.chunks import Chunks
 from llamero.interfaces.server.openai.reply import Head, TimingsBody, UsageBody, timings_body, usage_body
-from llamero.interfaces.server.refusals import Refusal
-from llamero.interfaces.server.responding import data
 
 
 class OldLogprobs(Shape):
@@ -52,35 +50,22 @@ class Completion(Shape):
     timings: TimingsBody | None = None
 
 
-class CompletionFrames:
+class CompletionFrames(Chunks):
     """Translates events into chunks. usage: told at the end."""
 
     def __init__(self, *, usage: bool) -> None:
-        self._head = Head("text_completion", "cmpl")
-        self._tell_usage = usage
-        self._usage = Usage()
+        super().__init__("text_completion", "cmpl", usage=usage)
         self._lengths: dict[int, int] = {}
 
     def push(self, event: Event) -> Iterable[str]:
         """The chunks that an event makes."""
         match event:
             case Begun():
-                self._head.begun(event)
+                self.begun(event)
             case Text(index=index, text=text, logprobs=logprobs):
-                yield self._chunk(index, text, self._told(index, logprobs) if logprobs else None)
-            case Ended(index=index, reason=reason, usage=usage, times=times):
-                self._usage = usage
-                yield self._chunk(index, "", None, reason, {"timings": timings_body(times)})
-
-    def end(self) -> Iterable[str]:
-        """The usage, and the end."""
-        if self._tell_usage:
-            yield data(self._head.fields() | {"choices": [], "usage": usage_body(self._usage)})
-        yield "data: [DONE]\n\n"
-
-    def failed(self, refusal: Refusal) -> Iterable[str]:
-        """An error in the middle."""
-        yield data(error_body(refusal))
+                yield self.chunk(_more(index, text, self._told(index, logprobs) if logprobs else None))
+            case Ended(index=index, reason=reason):
+                yield self.last(_more(index, "", None, reason), event)
 
     def _told(self, index: int, tokens: Sequence[Spelt]) -> dict[str, Any]:
         start = self._lengths.get(index, 0)
@@ -88,17 +73,9 @@ class CompletionFrames:
         self._lengths[index] = start + sum(map(len, told["tokens"]))
         return told
 
-    def _chunk(
-        self,
-        index: int,
-        text: str,
-        logprobs: dict[str, Any] | None,
-        reason: str | None = None,
-        extra: dict[str, Any] | None = None,
-    ) -> str:
-        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
-        usage = {"usage": None} if self._tell_usage else {}
-        return data(self._head.fields() | {"choices": [choice]} | usage | (extra or {}))
+
+def _more(index: int, text: str, logprobs: dict[str, Any] | None, reason: str | None = None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
 
 
 def completion(events: Sequence[Event], *, logprobs: bool) -> dict[str, Any]:
@@ -121,12 +98,8 @@ def completion(events: Sequence[Event], *, logprobs: bool) -> dict[str, Any]:
 
 def _choice(ended: Ended, texts: Sequence[Text], logprobs: bool) -> dict[str, Any]:
     tokens = [token for text in texts for token in text.logprobs]
-    return {
-        "index": ended.index,
-        "text": "".join(text.text for text in texts),
-        "logprobs": old_logprobs(tokens, 0) if logprobs else None,
-        "finish_reason": ended.reason,
-    }
+    text = "".join(text.text for text in texts)
+    return _more(ended.index, text, old_logprobs(tokens, 0) if logprobs else None, ended.reason)
 
 
 def old_logprobs(tokens: Sequence[Spelt], start: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pydantic import Field
 from llamero.interfaces.server.answer import Form, Tool, Tools
 from llamero.interfaces.server.calling import shown
 from llamero.interfaces.server.fields import Strict
+from llamero.interfaces.server.offering import offered
 from llamero.interfaces.server.refusals import Refusal
 
 Source = Annotated[str, Field(min_length=1, max_length=65536)]
@@ -79,28 +80,18 @@ ToolChoice = Literal["none", "auto", "required"] | NamedTool
 
 def tools(given: Sequence[FunctionTool] | None, choice: ToolChoice | None, parallel: bool | None) -> Tools | None:
     """The functions and how they may be called."""
-    if not given:
-        if choice not in (None, "none", "auto"):
-            raise Refusal(400, "tool_choice asks for a call, and there are no tools", param="tool_choice")
-        return None
-    functions = tuple(
+    functions = [
         Tool(
             name=tool.function.name,
             description=tool.function.description or "",
             parameters=tool.function.parameters or {},
             strict=bool(tool.function.strict),
         )
-        for tool in given
-    )
-    names = [function.name for function in functions]
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise Refusal(400, f"tools: two functions are named {twice!r}", param="tools")
+        for tool in given or ()
+    ]
     if isinstance(choice, NamedTool):
-        if choice.function.name not in names:
-            message = f"tool_choice names {choice.function.name!r}, which is not among the tools"
-            raise Refusal(400, message, param="tool_choice")
-        return Tools(functions=functions, choice="named", name=choice.function.name, parallel=parallel is not False)
-    return Tools(functions=functions, choice=choice or "auto", parallel=parallel is not False)
+        return offered(functions, "required", named=choice.function.name, parallel=parallel is not False)
+    return offered(functions, choice or "auto", parallel=parallel is not False)
 
 
 def template_tools(given: Sequence[FunctionTool] | None) -> list[dict[str, Any]] | None:
