@@ -40,6 +40,13 @@ class Served:
     llama: Llama
     worker: Worker
     adapter: str | None = None
+    adapted: dict[str, Served] = field(default_factory=dict, repr=False)  # kept, for what is found out once
+
+    def with_adapter(self, name: str) -> Served:
+        """The same model with an adapter."""
+        if name not in self.adapted:
+            self.adapted[name] = replace(self, adapter=name)
+        return self.adapted[name]
 
     @property
     def full_name(self) -> str:
@@ -149,7 +156,7 @@ class Library:
         shelf.users += 1
         try:
             served = shelf.served or await self._wait(shelf, progress)
-            yield replace(served, adapter=adapter) if adapter else served
+            yield served.with_adapter(adapter) if adapter else served
         finally:
             shelf.users -= 1
             if not shelf.users:
