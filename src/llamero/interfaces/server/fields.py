@@ -80,3 +80,8 @@ class Shape(BaseModel):
     """A part of an answer, as the OpenAPI document describes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def given(**fields: Any) -> dict[str, Any]:
+    """Those fields that have a value; of what is not given, whoever takes them knows the default."""
+    return {name: value for name, value in fields.items() if value is not None}

@@ -11,7 +11,7 @@ from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Form
 from llamero.interfaces.server.anthropic.content import CacheControl, MessageParam, System, template_messages
 from llamero.interfaces.server.anthropic.tools import ToolChoice, ToolParam, tools
-from llamero.interfaces.server.fields import Strict, Whole
+from llamero.interfaces.server.fields import Strict, Whole, given
 from llamero.interfaces.server.refusals import Refusal
 
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
@@ -110,10 +110,9 @@ class MessagesRequest(CountRequest):
 
     def ask(self, owner: str, **options: Any) -> Ask:
         """What is asked. Raises Refusal for what contradicts itself."""
-        given: dict[str, Any] = {"temperature": self.temperature, "top_k": self.top_k, "top_p": self.top_p}
         return super().ask(
             owner,
-            sampling=Sampling(**{name: value for name, value in given.items() if value is not None}),
+            sampling=Sampling(**given(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)),
             max_tokens=self.max_tokens,
             stop=tuple(self.stop_sequences or ()),
             **options,

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Form
-from llamero.interfaces.server.fields import No, Strict, Whole
+from llamero.interfaces.server.fields import No, Strict, Whole, given
 from llamero.interfaces.server.openai.responses_input import Input, template_messages
 from llamero.interfaces.server.openai.tools import (
     Function,
@@ -113,12 +113,12 @@ class ResponsesRequest(Whole):
         """What is asked. Raises Refusal for fields that contradict each other."""
         if self.top_logprobs and not self.include:
             raise Refusal(400, "top_logprobs needs include: message.output_text.logprobs", param="top_logprobs")
-        given = [FunctionTool(type="function", function=_function(tool)) for tool in self.tools or ()]
+        offers = [FunctionTool(type="function", function=_function(tool)) for tool in self.tools or ()]
         return Ask(
             model=self.model,
             owner=owner,
             messages=tuple(template_messages(self.instructions, self.input)),
-            tools=tools(given, self._choice(), self.parallel_tool_calls),
+            tools=tools(offers, self._choice(), self.parallel_tool_calls),
             form=self._form(),
             sampling=self.sampling(),
             max_tokens=self.max_output_tokens,
@@ -128,8 +128,7 @@ class ResponsesRequest(Whole):
 
     def sampling(self) -> Sampling:
         """The settings; what is not given has llamero's default."""
-        given: dict[str, Any] = {"temperature": self.temperature, "top_p": self.top_p}
-        return Sampling(**{name: value for name, value in given.items() if value is not None})
+        return Sampling(**given(temperature=self.temperature, top_p=self.top_p))
 
     def _choice(self) -> ToolChoice | None:
         if not isinstance(self.tool_choice, NamedFunction):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from llamero.engine.sampling import Sampling
-from llamero.interfaces.server.fields import No, Strict, Whole
+from llamero.interfaces.server.fields import No, Strict, Whole, given
 
 Bias = dict[Annotated[str, Field(pattern=r"^[0-9]{1,9}$")], Annotated[float, Field(ge=-100, le=100)]]
 StopText = Annotated[str, Field(min_length=1, max_length=256)]
@@ -44,7 +44,7 @@ class SamplingFields(Whole):
 
     def sampling(self) -> Sampling:
         """The settings; what is not given has llamero's default."""
-        options: dict[str, Any] = {name: value for name in _SAME if (value := getattr(self, name)) is not None}
+        options = given(**{name: getattr(self, name) for name in _SAME})
         if self.logit_bias:
             options["logit_bias"] = {int(token): bias for token, bias in self.logit_bias.items()}
         return Sampling(**options)
