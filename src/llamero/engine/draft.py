@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamero.engine.constraint import Matcher
 from llamero.engine.drafter import Luck
+from llamero.engine.pace import believed
 from llamero.engine.request import Run
 from llamero.engine.sampling import Logits, Sampler
 from llamero.engine.sequence import Sequence
@@ -121,9 +122,7 @@ class DraftModel:
         rows = self._engine.forward([(shadow.sequence, shadow.sequence.pending) for shadow in shadows])
         for shadow, row in zip(shadows, rows, strict=True):
             shadow.choose(row[: self._engine.vocab])
-        seen = (perf_counter() - started) / len(shadows)
-        known = self._seconds or seen
-        self._seconds = known + _TRUST * (min(seen, 2 * known) - known)
+        self._seconds = believed(self._seconds, (perf_counter() - started) / len(shadows), _TRUST)
 
 
 @dataclass(eq=False)

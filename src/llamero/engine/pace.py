@@ -26,6 +26,11 @@ class Pace:
         """A step took so long."""
         if read < _LEAST:
             return  # its cost is not that of tokens
-        seen = seconds / (read + written)
-        known = self._cost or seen
-        self._cost = known + _TRUST * (min(seen, 2 * known) - known)  # a machine's hiccup is not believed
+        self._cost = believed(self._cost, seconds / (read + written), _TRUST)
+
+
+def believed(known: float | None, seen: float, trust: float) -> float:
+    """What a duration is thought to be, seen once more; None was not known. A hiccup counts as twice what was known."""
+    if not known:
+        return seen
+    return known + trust * (min(seen, 2 * known) - known)

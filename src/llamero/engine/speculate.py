@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from llamero.engine.drafter import Drafter
+from llamero.engine.pace import believed
 from llamero.engine.request import Run
 from llamero.engine.sampling import Logits
 from llamero.engine.sequence import Sequence as Tokens
@@ -151,6 +152,4 @@ class StepCost:
         return list(found * np.maximum(1 + self._PER_ROW * beyond, 0.5))
 
     def _moved(self, known: float | None, seen: float) -> float:
-        if known is None:
-            return seen
-        return known + (self._DOWN if seen < known else self._UP) * (min(seen, 2 * known) - known)
+        return believed(known, seen, self._DOWN if known is not None and seen < known else self._UP)
