@@ -36,7 +36,7 @@ def cost(command: list[str | Path], environment: dict[str, str]) -> Cost:
 def compare(model: Path, bundle: Path, rounds: int) -> dict[str, list[Cost]]:
     """The costs of every kind of start, one of each in every round."""
     costs: dict[str, list[Cost]] = {"first": [], "later": [], "installed": [], "bare": []}
-    installed: list[str | Path] = [sys.executable, "-m", "llamero.interfaces.cli.main", ASK[0], "-m", model, *ASK[1:]]
+    installed: list[str | Path] = [sys.executable, "-m", "llamero", ASK[0], "-m", model, *ASK[1:]]
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             environment = {"XDG_CACHE_HOME": folder}

@@ -106,7 +106,7 @@ class Ours:
         return [*self._llamero(), "run", "-m", str(job.model), *words]
 
     def _llamero(self) -> list[str]:
-        return [sys.executable, "-m", "llamero.interfaces.cli.main"]
+        return [sys.executable, "-m", "llamero"]
 
 
 class LlamaCppPython:

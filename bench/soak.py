@@ -220,7 +220,7 @@ def resident(pid: int) -> float:
 @contextmanager
 def serving(model: str | None) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server, and its address."""
-    command = [sys.executable, "-m", "llamero.interfaces.cli.main", "serve", "--port", "0", "--deterministic"]
+    command = [sys.executable, "-m", "llamero", "serve", "--port", "0", "--deterministic"]
     command += ["--log-level", "error", *(["-m", model] if model else [])]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr

@@ -122,7 +122,7 @@ def llamero_process(models: Path) -> Run:
     """Run the command in a process of its own, as a shell does."""
 
     def run(*words: str, text: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "llamero.interfaces.cli.main", *words]
+        command = [sys.executable, "-m", "llamero", *words]
         return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, cwd=models, env=env)
 
     return run

@@ -30,7 +30,7 @@ class Terminal:
         self._master, slave = pty.openpty()
         env = {**os.environ, "XDG_STATE_HOME": str(folder), "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "llamero.interfaces.cli.main", *words],
+            [sys.executable, "-m", "llamero", *words],
             stdin=slave,
             stdout=slave,
             stderr=slave,

@@ -149,7 +149,7 @@ ENDLESS = ["run", "-m", "circle.gguf", "abc", "--max-tokens", "10000000", "--ove
 
 
 def endless(folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "llamero.interfaces.cli.main", *ENDLESS]
+    command = [sys.executable, "-m", "llamero", *ENDLESS]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

@@ -16,7 +16,13 @@ def llamero(words):
 def test_a_plan_on_a_screen(capsys):
     assert llamero("plan llama-1-65b --kind a100 --devices 2048 --tokens 1.4T --price 2") == 0
     text = capsys.readouterr().out
-    for words in ("65.29 G weights", "of 72.7 that can be used", "48.5% of the peak", "20.8 days; 1,023,339.5 device"):
+    for words in (
+        "65.29 G weights",
+        "of 72.7 that can be used",
+        "48.5% of the peak",
+        "20.8 days; 1,023,339.5 device",
+        "copy ",
+    ):
         assert words in text
     assert "cost        2,046,678.99" in text
 

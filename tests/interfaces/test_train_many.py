@@ -21,7 +21,7 @@ def test_two_processes_learn_as_one_does_and_one_goes_on(tmp_path):
     words = ["train", "tiny", "--text", str(text), *TOY.split()]
     assert main([*words, "--out", str(tmp_path / "one")]) == 0
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, "-m", "llamero.interfaces.cli.main", *words, "--out", str(tmp_path / "two")]
+    command = [*torchrun, "-m", "llamero", *words, "--out", str(tmp_path / "two")]
     done = subprocess.run(
         [*command, "--layout", "shard=2", "--until", "16"], capture_output=True, text=True, check=False
     )

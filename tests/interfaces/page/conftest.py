@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @contextmanager
 def serving(*words: str) -> Iterator[str]:
     """The address of `llamero serve` on a free port."""
-    command = [sys.executable, "-m", "llamero.interfaces.cli.main", "serve", "--port", "0", "--threads", "1", *words]
+    command = [sys.executable, "-m", "llamero", "serve", "--port", "0", "--threads", "1", *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert process.stderr is not None
     told: list[str] = []

@@ -99,7 +99,7 @@ class Launched:
     """`llamero serve` in a process of its own: its address, and all that it says on stderr."""
 
     def __init__(self, words: tuple[str, ...], folder: Path, env: dict[str, str]) -> None:
-        command = [sys.executable, "-m", "llamero.interfaces.cli.main", "serve", "--threads", "1", *words]
+        command = [sys.executable, "-m", "llamero", "serve", "--threads", "1", *words]
         if "--port" not in words and "--unix-socket" not in words:
             command += ["--port", "0"]
         home = {"XDG_CONFIG_HOME": str(folder / "no-configuration")}

@@ -10,9 +10,11 @@ from llamero.model.llama import hidden
 from llamero.ops.protocol import Span
 from llamero.ops.torch_cpu import trainer_here
 from llamero.ops.torch_ops import TorchOps
+from llamero.training.checkpoints.checkpoint import pieces
 from llamero.training.data.batches import Batches
 from llamero.training.data.tokens import Tokens
 from llamero.training.loop import Run, Settings
+from llamero.training.optimizer import Constants
 from llamero.training.parameters import fresh, weights
 from llamero.training.planning.memory import layer_bytes, memory, own_layer_bytes
 from llamero.training.planning.operations import layer_matrices
@@ -94,3 +96,17 @@ def test_the_peak_is_as_planned(shape, dtype, recompute):
     task = Task(config, context, 2 * micro * context, 1e6, dtype)
     said = memory(task, Way(micro=micro, recompute=recompute), own_kernels=True).total
     assert allocated(run) == pytest.approx(said, rel=0.10)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_copy_that_is_written_is_as_planned(optimizer):
+    config, _ = SHAPES["grouped"]
+    parameters = fresh(config, 0)
+    objective = NextToken(TorchOps("cpu", torch.float32), weights(config, parameters))
+    ids = np.random.default_rng(0).integers(0, config.vocab, 1000).astype(np.uint16)
+    batches = Batches(Tokens.of(ids), context=64, sequences=1)
+    run = Run(parameters, objective, batches, Settings(Cosine(1e-4, 1, 1), constants=Constants(kind=optimizer)))
+    run.train()
+    held = sum(piece.values.nbytes for piece in pieces(parameters, run.optimizer))
+    task = Task(config, 64, 64, 1e6, optimizer=optimizer)
+    assert held == pytest.approx(memory(task, Way()).copy, rel=0.01)

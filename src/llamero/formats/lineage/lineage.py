@@ -233,7 +233,7 @@ def _ancestors(found: list[tuple[Parent, Lineage | None]]) -> dict[str, Record]:
 def _own_command() -> list[str]:
     """The words that started this process, as one would type them again."""
     program, *words = sys.argv or [""]
-    if program.endswith(("llamero/__main__.py", "llamero/interfaces/cli/main.py")):
+    if program.endswith("llamero/__main__.py"):
         return ["llamero", *words]
     return ["python", program, *words] if program.endswith(".py") else [Path(program).name, *words]
 

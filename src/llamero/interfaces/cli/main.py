@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, NoReturn, Protocol, cast
+from typing import Any, Protocol, cast
 
 from llamero.errors import LlameroError, nearest
 
@@ -137,12 +137,3 @@ def explain(error: Exception) -> str:
     if isinstance(error, OSError):
         return text
     return f"unexpected {type(error).__name__}: {text} (run it again with --debug to see where)"
-
-
-def entry() -> NoReturn:
-    """`python -m llamero.interfaces.cli.main`."""
-    sys.exit(main())
-
-
-if __name__ == "__main__":
-    entry()

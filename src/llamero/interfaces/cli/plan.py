@@ -156,6 +156,7 @@ def _lines(found: Plan, name: str, price: float | None) -> list[str]:
         "memory      of one device",
         *(f"  {part:11} {size / _GIB:10.3f} GiB  {_PARTS[part]}" for part, size in asdict(found.memory).items()),
         f"  {'total':11} {found.memory.total / _GIB:10.3f} GiB  of {hardware.usable / _GIB:.3g} that can be used",
+        f"  {'copy':11} {found.memory.copy / _GIB:10.3f} GiB  more of the host's, while a checkpoint is written",
         f"operations  {_short(found.operations)} a token, {found.operations * task.tokens:.3g} in all",
         "time        of one step",
     ]

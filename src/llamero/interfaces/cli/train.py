@@ -21,7 +21,7 @@ examples:
   llamero train tiny --text a.txt --out runs/wide --dim 256 --heads 8 --kv-heads 4 --ffn-dim 768 --optimizer muon
   llamero train 110m --shards stories/=0.8 books/=2x --tokenizer tokenizer.gguf --out runs/mix
   llamero train llama-2-7b --shards corpus/ --tokenizer tokenizer.model --out runs/7b --device cuda
-  torchrun --nproc-per-node 8 -m llamero.interfaces.cli.main train llama-3-8b --shards web --tokenizer t.json \\
+  torchrun --nproc-per-node 8 -m llamero train llama-3-8b --shards web --tokenizer t.json \\
       --out runs/8b --device cuda --layout shard=4,tensor=2
   llamero train tiny --list                              the presets and their constants
 

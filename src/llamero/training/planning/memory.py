@@ -34,6 +34,11 @@ class Memory:
     def total(self) -> float:
         return float(sum(asdict(self).values()))
 
+    @property
+    def copy(self) -> float:
+        """What the host holds besides while a checkpoint is written behind the run's back (checkpoints/saver.py)."""
+        return self.weights + self.optimizer
+
 
 def memory(task: Task, way: Way, own_kernels: bool = False) -> Memory:
     """What a device holds that trains this way; own_kernels: as in hardware.py."""

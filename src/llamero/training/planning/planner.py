@@ -66,7 +66,10 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """Everything as JSON values."""
         told = ("fits", "steps", "seconds", "speed", "device_hours", "rate", "utilisation")
-        parts = {"memory": asdict(self.memory) | {"total": self.memory.total}, "pace": asdict(self.pace)}
+        parts = {
+            "memory": asdict(self.memory) | {"total": self.memory.total, "copy": self.memory.copy},
+            "pace": asdict(self.pace),
+        }
         parts["pace"]["total"] = self.pace.total
         hardware = {"kind": self.hardware.kind, "memory": self.hardware.memory, "usable": self.hardware.usable}
         hardware |= {"peak": self.hardware.peak[self.task.dtype], "share": self.hardware.share}
