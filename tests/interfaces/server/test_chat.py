@@ -49,8 +49,8 @@ def test_a_stream(client: openai.OpenAI, tale: str) -> None:
         ({"extra_body": {"functions": []}}, "unsupported_parameter", "'functions' is not supported: "),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://a/b"}}]}]},
-            "unsupported_parameter",
-            "'image_url' is not supported: this model reads text only",
+            "invalid_value",
+            "messages[0].content[0].type: 'image_url' is not supported: this model reads text only",
         ),
         ({"max_tokens": 0}, "invalid_value", "max_tokens: input should be greater than or equal to 1"),
         ({"messages": [{"role": "user", "content": "x" * 3000}]}, "context_length_exceeded", "context of 256"),

@@ -16,6 +16,7 @@ from llamero.interfaces.server.anthropic.messages_stream import MessageEvent, Me
 from llamero.interfaces.server.refusals import Refusal
 
 HELLO: Any = [{"role": "user", "content": "hello"}]
+CALL = {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Lima"}}
 GREEDY = {"temperature": 0}  # the newest client no longer knows it; older ones do
 
 
@@ -77,8 +78,10 @@ def test_tokens_are_counted_as_they_are_read(claude: anthropic.Anthropic) -> Non
             "the last one must be",
         ),
         ({"extra_body": {"max_token": 1}}, "invalid_request_error", "did you mean 'max_tokens'?"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, "invalid_request_error", "thinking"),
-        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "invalid_request_error", "tools[0]"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 2000}}, "invalid_request_error", "do not think apart"),
+        ({"messages": [{"role": "system", "content": "I"}, *HELLO]}, "invalid_request_error", "the field `system`"),
+        ({"messages": [{"role": "user", "content": [CALL]}]}, "invalid_request_error", "tool_use is the assistant's"),
+        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "invalid_request_error", "choose from 'custom'"),
         ({"messages": [{"role": "user", "content": "x" * 3000}]}, "invalid_request_error", "context of 256"),
     ],
 )
@@ -97,7 +100,7 @@ def test_tools_of_a_conversation_become_the_templates() -> None:
             "role": "assistant",
             "content": [
                 {"type": "text", "text": "I look."},
-                {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Lima"}},
+                CALL,
             ],
         },
         {

@@ -88,9 +88,10 @@ def test_logprobs(client: openai.OpenAI) -> None:
         ({"previous_response_id": "resp_1"}, "send the whole conversation"),
         ({"store": True}, "store"),
         ({"reasoning": {"effort": "low"}}, "do not reason"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
+        ({"tools": [{"type": "web_search"}]}, "tools[0].type: 'web_search' is not"),
         ({"extra_body": {"max_tokens": 3}}, "did you mean 'max_output_tokens'"),
         ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "http://x"}]}]}, "input_text"),
+        ({"input": [{"type": "reasoning", "id": "r", "summary": []}]}, "'reasoning' is not supported: choose from"),
         ({"top_logprobs": 3}, "include"),
     ],
 )

@@ -159,9 +159,10 @@ def test_results_go_back(ask: Callable[..., Any]) -> None:
         ({"tool_choice": {"type": "function", "function": {"name": "subtract"}}}, "not among the tools"),
         ({"tools": [ADD, ADD]}, "two functions are named 'add'"),
         ({"tools": [], "tool_choice": "required"}, "there are no tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": None}}}]}, "by name"),
         ({"template": "{{ messages[0].content }}"}, "shows no functions"),
         ({"tool_choice": "required", "extra_body": {"regex": "x"}}, "does not go together with tools"),
-        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "custom"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "'custom' is not supported: choose from 'function'"),
     ],
 )
 def test_refused_by_name(ask: Callable[..., Any], changed: dict[str, Any], words: str) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from llamero.errors import nearest
 
+_TAGS = ("type", "role")
+
 
 def _no(value: bool) -> bool:
     if value:
-        raise ValueError("only false is possible")
+        raise PydanticCustomError("not_false", "only false is possible")
     return value
 
 
@@ -24,7 +26,9 @@ No = Annotated[bool, AfterValidator(_no), WithJsonSchema({"const": False})]
 class Strict(BaseModel):
     """Fields of exactly these names and types. An unknown one is refused with the nearest valid name.
 
-    refused: fields that the dialect knows and we do not offer, each with the reason; null is as good as absent.
+    Something of another `type` or `role` is told just that, for its fields are other ones, too.
+    refused: fields and types that the dialect knows and we do not offer, each with the reason; a field that is null is
+    as good as absent.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -35,6 +39,15 @@ class Strict(BaseModel):
     def _known(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
+        for tag in _TAGS:
+            kind, kinds = given.get(tag), _kinds(cls, tag)
+            if kinds and isinstance(kind, str) and kind not in kinds:
+                reason = cls.refused.get(kind) or f"choose from {', '.join(sorted(map(repr, kinds)))}"
+                raise PydanticCustomError(
+                    "unsupported_kind",
+                    "{kind} is not supported: " + reason,
+                    {"param": tag, "kind": repr(kind[:80])},
+                )
         valid = {field.alias or name for name, field in cls.model_fields.items()}
         for name, value in given.items():
             if name in cls.refused and value is not None:
@@ -46,6 +59,13 @@ class Strict(BaseModel):
                     "unknown_parameter", "unknown field '{param}': " + nearest(str(name), valid), {"param": str(name)}
                 )
         return {name: value for name, value in given.items() if name not in cls.refused}
+
+
+def _kinds(model: type[BaseModel], tag: str) -> set[str]:
+    """What the field may say, where it is one of a few words."""
+    field = model.model_fields.get(tag)
+    parts = [field.annotation, *get_args(field.annotation)] if field else []
+    return {word for part in parts if get_origin(part) is Literal for word in get_args(part)}
 
 
 class Whole(Strict):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from llamero.interfaces.server.answer import Tool, Tools
@@ -20,7 +20,7 @@ def offered(
     """The functions and how they may be called; None where there are none.
 
     named: the one that is to be called, whatever `choice` says. word: what the dialect calls them. Raises Refusal for
-    a call of what is not there, and for two of one name.
+    a call of what is not there, for two of one name, and for parameters that have no names.
     """
     if not functions:
         if choice == "required" or named is not None:
@@ -29,6 +29,9 @@ def offered(
     names = [function.name for function in functions]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise Refusal(400, f"tools: two {word} are named {twice!r}", param="tools")
+    for function in functions:
+        if not isinstance(function.parameters.get("properties", {}), Mapping):
+            raise Refusal(400, f"tools: the properties of {function.name!r} must be schemas by name", param="tools")
     if named is None:
         return Tools(functions=tuple(functions), choice=choice, parallel=parallel)
     if named not in names:

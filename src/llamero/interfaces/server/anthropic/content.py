@@ -9,8 +9,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from llamero.interfaces.server.fields import Strict
+from llamero.interfaces.server.refusals import Refusal
 
 _CACHE = "a hint; beginnings that were read before are always found"
+_SETS = "tools have no sets"
 
 
 class CacheControl(Strict):
@@ -32,7 +34,7 @@ class TextBlock(Strict):
 class ToolUseBlock(Strict):
     """A call that the assistant made."""
 
-    refused: ClassVar[Mapping[str, str]] = {"toolset_name": "tools have no sets", "caller": "the model calls directly"}
+    refused: ClassVar[Mapping[str, str]] = {"toolset_name": _SETS, "caller": "the model calls directly"}
     type: Literal["tool_use"]
     id: Annotated[str, Field(min_length=1, max_length=256)]
     name: Annotated[str, Field(min_length=1, max_length=128)]
@@ -43,6 +45,7 @@ class ToolUseBlock(Strict):
 class ToolResultBlock(Strict):
     """What a called tool gave. is_error: it failed; the text says how."""
 
+    refused: ClassVar[Mapping[str, str]] = {"toolset_name": _SETS}
     type: Literal["tool_result"]
     tool_use_id: Annotated[str, Field(min_length=1, max_length=256)]
     content: str | Annotated[list[TextBlock], Field(max_length=4096)] | None = None
@@ -56,8 +59,9 @@ System = str | Annotated[list[TextBlock], Field(max_length=256)]
 
 
 class MessageParam(Strict):
-    """One turn."""
+    """One turn. The assistant uses tools, and the user tells their results."""
 
+    refused: ClassVar[Mapping[str, str]] = {"system": "say it in the field `system`"}
     role: Literal["user", "assistant"]
     content: str | Blocks
 
@@ -71,6 +75,9 @@ def template_messages(system: System | None, messages: Sequence[MessageParam]) -
         if isinstance(blocks, str):
             yield {"role": message.role, "content": blocks}
             continue
+        wrong = ToolResultBlock if message.role == "assistant" else ToolUseBlock
+        if any(isinstance(block, wrong) for block in blocks):
+            raise Refusal(400, "messages: tool_use is the assistant's, tool_result the user's", param="messages")
         for result in (block for block in blocks if isinstance(block, ToolResultBlock)):
             yield {"role": "tool", "tool_call_id": result.tool_use_id, "content": _told(result)}
         texts = [block for block in blocks if isinstance(block, TextBlock)]

@@ -20,6 +20,9 @@ StopText = Annotated[str, Field(min_length=1, max_length=256)]
 class NoThinking(Strict):
     """Llamas do not think apart from their answers."""
 
+    refused: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("enabled", "adaptive", "between_tools"), "Llamas do not think apart from their answers"
+    )
     type: Literal["disabled"]
 
 
@@ -33,7 +36,10 @@ class JsonFormat(Strict):
 class OutputConfig(Strict):
     """The form of the answer."""
 
-    refused: ClassVar[Mapping[str, str]] = {"effort": "Llamas make the same effort for every answer"}
+    refused: ClassVar[Mapping[str, str]] = {
+        "effort": "Llamas make the same effort for every answer",
+        "task_budget": "see max_tokens",
+    }
     format: JsonFormat | None = None
 
 
@@ -44,12 +50,17 @@ class Metadata(Strict):
 
 
 _REFUSED = {
+    "billing_policy": "nothing is billed",
+    "compaction": "choose what to send",
     "container": "there is no code execution",
     "context_management": "choose what to send",
     "diagnostics": "see the server's log and /metrics",
+    "fallback_credit_token": "nothing is billed",
+    "fallbacks": "the model that was asked for answers",
     "inference_geo": "it runs where it runs",
     "mcp_servers": "tools are the client's",
     "prefill": "answers begin as the model begins them",
+    "thread": "nothing is stored; send the whole conversation",
     "user_profile_id": "there are no profiles",
     "workspace_id": "there are no workspaces",
 }
@@ -68,7 +79,7 @@ class CountRequest(Whole):
     system: System | None = None
     tools: Annotated[list[ToolParam], Field(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
-    thinking: NoThinking | None = None
+    thinking: NoThinking | None = Field(None, description="a hint; there is none")
     output_config: OutputConfig | None = None
     cache_control: CacheControl | None = Field(None, description="a hint")
     speed: Literal["standard"] | None = Field(None, description="a hint; there is one speed")

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from llamero.interfaces.server.answer import Ask
 from llamero.interfaces.server.fields import No
-from llamero.interfaces.server.openai.messages import ChatMessage, template_message
+from llamero.interfaces.server.openai.messages import CACHED, ChatMessage, template_message
 from llamero.interfaces.server.openai.sampling import SamplingFields, StreamOptions
 from llamero.interfaces.server.openai.tools import FunctionTool, ResponseFormat, Source, ToolChoice, form, tools
 from llamero.interfaces.server.refusals import Refusal
@@ -33,7 +33,7 @@ class ChatRequest(SamplingFields):
         "functions": "it is deprecated; use tools",
         "moderation": "ask /v1/moderations",
         "prediction": "drafts are found in the prompt without it",
-        "prompt_cache_options": "beginnings that were read before are always found",
+        "prompt_cache_options": CACHED,
         "reasoning_effort": "Llamas do not reason apart from their answers",
         "verbosity": "say in a message how long the answer is to be",
         "web_search_options": "there is no search",

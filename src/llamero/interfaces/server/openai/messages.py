@@ -10,17 +10,19 @@ from pydantic import Field
 from llamero.interfaces.server.fields import Strict
 
 _NAME = {"name": "templates of Llamas know no names of speakers; put it into the text"}
-_MEDIA = "this model reads text only"
+MEDIA = "this model reads text only"
+CACHED = "beginnings that were read before are always found"
 
 
 class TextPart(Strict):
     """A part of a message."""
 
     refused: ClassVar[Mapping[str, str]] = {
-        "image_url": _MEDIA,
-        "input_audio": _MEDIA,
-        "file": _MEDIA,
+        "image_url": MEDIA,
+        "input_audio": MEDIA,
+        "file": MEDIA,
         "refusal": "Llamas answer in text",
+        "prompt_cache_breakpoint": CACHED,
     }
     type: Literal["text"]
     text: str
@@ -74,7 +76,7 @@ class AssistantMessage(Strict):
 
     refused: ClassVar[Mapping[str, str]] = {
         **_NAME,
-        "audio": _MEDIA,
+        "audio": MEDIA,
         "function_call": "use tool_calls",
         "refusal": "Llamas answer in text",
     }

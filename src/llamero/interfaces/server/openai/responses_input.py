@@ -5,17 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Field
 
 from llamero.interfaces.server.fields import Strict
+from llamero.interfaces.server.openai.messages import CACHED, MEDIA
 from llamero.interfaces.server.refusals import Refusal
 
 Status = Literal["in_progress", "completed", "incomplete"]
+_CALLER = {"caller": "the model calls directly", "namespace": "there are none"}
 
 
 class InputText(Strict):
     """Text that was said to the model."""
 
+    refused: ClassVar[Mapping[str, str]] = {
+        "input_image": MEDIA,
+        "input_file": MEDIA,
+        "prompt_cache_breakpoint": CACHED,
+    }
     type: Literal["input_text"]
     text: str
 
@@ -46,7 +53,7 @@ class MessageItem(Strict):
 class CallItem(Strict):
     """A call that the model made."""
 
-    refused: ClassVar[Mapping[str, str]] = {"caller": "the model calls directly", "namespace": "there are none"}
+    refused: ClassVar[Mapping[str, str]] = {**_CALLER, "async": "calls are made one after another"}
     type: Literal["function_call"]
     call_id: Annotated[str, Field(min_length=1, max_length=256)]
     name: Annotated[str, Field(min_length=1, max_length=128)]
@@ -58,6 +65,7 @@ class CallItem(Strict):
 class ResultItem(Strict):
     """What a called function gave."""
 
+    refused: ClassVar[Mapping[str, str]] = {**_CALLER, "name": "the call's id says which function it was"}
     type: Literal["function_call_output"]
     call_id: Annotated[str, Field(min_length=1, max_length=256)]
     output: str | Annotated[list[InputText], Field(max_length=4096)]
@@ -65,16 +73,14 @@ class ResultItem(Strict):
     status: Status | None = Field(None, description="a hint")
 
 
-def _kind(item: Any) -> str | None:
-    kind = item.get("type", "message") if isinstance(item, dict) else getattr(item, "type", None)
-    return kind if isinstance(kind, str) else None
+def _typed(item: Any) -> Any:
+    """An item with its type: one that has none is a message."""
+    return {"type": "message"} | item if isinstance(item, dict) else item
 
 
 Item = Annotated[
-    Annotated[MessageItem, Tag("message")]
-    | Annotated[CallItem, Tag("function_call")]
-    | Annotated[ResultItem, Tag("function_call_output")],
-    Discriminator(_kind),
+    Annotated[MessageItem | CallItem | ResultItem, Field(discriminator="type")],
+    BeforeValidator(_typed),
 ]
 Input = str | Annotated[list[Item], Field(min_length=1, max_length=4096)]
 

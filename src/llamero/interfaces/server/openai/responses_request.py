@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Form
 from llamero.interfaces.server.fields import No, Strict, Whole, given
+from llamero.interfaces.server.openai.messages import CACHED
 from llamero.interfaces.server.openai.responses_input import Input, template_messages
 from llamero.interfaces.server.openai.tools import (
     Function,
@@ -30,6 +31,7 @@ class ResponseTool(Function):
 
     refused: ClassVar[Mapping[str, str]] = {
         "allowed_callers": "the model calls directly",
+        "async": "calls are made one after another",
         "defer_loading": "all tools are shown to the model",
         "output_schema": "say in the description what the function gives",
     }
@@ -74,14 +76,17 @@ class ResponsesRequest(Whole):
     )
 
     refused: ClassVar[Mapping[str, str]] = {
+        "access_programs": "there are none",
         "background": "responses are not stored; stream them",
+        "background_options": "responses are not stored; stream them",
         "context_management": "see truncation",
         "conversation": "nothing is stored; send the whole conversation as input",
+        "image": "models write text only",
         "max_tool_calls": "calls are the client's; see parallel_tool_calls",
         "moderation": "ask /v1/moderations",
         "previous_response_id": "nothing is stored; send the whole conversation as input",
         "prompt": "there are no stored prompts",
-        "prompt_cache_options": "beginnings that were read before are always found",
+        "prompt_cache_options": CACHED,
         "reasoning": "Llamas do not reason apart from their answers",
     }
     model: str = Field("", max_length=256, description="its name; the first one where none is given")
