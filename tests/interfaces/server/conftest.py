@@ -24,6 +24,7 @@ from fastapi import FastAPI
 
 from llamero import Llama
 from llamero.formats.gguf import write_gguf
+from llamero.interfaces.server.answer import Begun, CallArguments, CallBegun, Ended, Event, Text, Usage
 from llamero.interfaces.server.app import make_app
 from llamero.interfaces.server.counts.metrics import Metrics
 from llamero.interfaces.server.library import Library
@@ -170,6 +171,21 @@ def launch(models: Path) -> Iterator[Callable[..., Launched]]:
             one.signal()
     for one in launched:
         one.kill()
+
+
+@pytest.fixture(scope="session")
+def events() -> list[Event]:
+    """The events of an answer of words and two calls, the second of them cut short."""
+    return [
+        Begun("m", "fp", 5),
+        Text(0, "I call."),
+        CallBegun(0, 0, "t1", "add"),
+        CallArguments(0, 0, '{"a": 1'),
+        CallArguments(0, 0, "}"),
+        CallBegun(0, 1, "t2", "cut"),
+        CallArguments(0, 1, '{"b": '),
+        Ended(0, "tool_calls", Usage(prompt_tokens=5, cached_tokens=2, completion_tokens=9)),
+    ]
 
 
 TEMPLATE = """\

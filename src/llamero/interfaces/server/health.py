@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter
 
 from llamero.interfaces.server.fields import Shape
+from llamero.interfaces.server.openai.errors import ErrorBody
+from llamero.interfaces.server.openapi import responses
 
 
 class Health(Shape):
@@ -15,11 +17,20 @@ class Health(Shape):
     status: Literal["ok"]
 
 
+class Draining(Shape):
+    """It ends, and takes no new work. working: answers that are not whole yet."""
+
+    status: Literal["draining"]
+    working: int
+
+
 def health_routes() -> APIRouter:
     """The route; it needs no key."""
     router = APIRouter(tags=["operations"])
 
-    @router.get("/health", response_model=Health)
+    draining: dict[int | str, Any] = {503: {"model": Draining, "description": "It ends, and takes no new work"}}
+
+    @router.get("/health", response_model=Health, responses=responses(error=ErrorBody) | draining)
     async def health() -> dict[str, str]:
         """Says that the server answers."""
         return {"status": "ok"}

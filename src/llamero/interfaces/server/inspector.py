@@ -80,7 +80,7 @@ def inspector_routes(library: Library) -> APIRouter:
     """The route, answered by the library's models."""
     router = APIRouter(tags=["tokens"])
 
-    @router.post("/v1/inspect", response_model=Inspection, responses=responses(404, 503, error=ErrorBody))
+    @router.post("/v1/inspect", response_model=Inspection, responses=responses(404, 429, error=ErrorBody))
     async def inspect(body: ChatRequest, request: Request) -> JSONResponse:
         """What a chat request's prompt is made of: text, ids, where each span came from, what is cached or dropped."""
         ask = body.ask(owner_of(request))

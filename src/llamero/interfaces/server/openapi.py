@@ -20,10 +20,20 @@ _ERRORS: dict[int, tuple[str, dict[str, Any]]] = {
     401: ("The server has keys, and none of them was given", {}),
     403: ("The key may not do this, or the request came from another site", {}),
     404: ("There is no such model", {}),
+    408: ("The request was not whole in time", {}),
     413: ("The body is too large", {}),
+    414: ("The address is too long", {}),
+    421: ("The server is not called by the name in Host", {}),
     429: ("Too many requests wait already", _AGAIN),
+    431: ("The headers are too large", {}),
     500: ("Something went wrong in the server", {}),
-    503: ("The model cannot answer now", _AGAIN),
+    503: ("The server or the model cannot answer now", _AGAIN),
+    504: ("The answer was not whole in time", {}),
+}
+_OF_SOME = {404, 429}  # the other errors may come from every route
+_KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
 }
 
 
@@ -32,11 +42,11 @@ def responses(
 ) -> dict[int | str, dict[str, Any]]:
     """What a route may answer besides its body.
 
-    statuses: of errors; 400, 401, 403, 413 and 500 may come from every route. error: their shape. stream: what each
-    `data:` of a stream holds; it must be among those given to `describe`. example: of a stream.
+    statuses: of errors that not every route has. error: the shape of all errors. stream: what each `data:` of a stream
+    holds; it must be among those given to `describe`. example: of a stream.
     """
     told: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({400, 401, 403, 413, 500, *statuses}):
+    for status in sorted((_ERRORS.keys() - _OF_SOME) | set(statuses)):
         words, headers = _ERRORS[status]
         told[status] = {"model": error, "description": words} | ({"headers": headers} if headers else {})
     if stream:
@@ -82,6 +92,8 @@ def _document(app: FastAPI, shapes: list[Any]) -> dict[str, Any]:
         schemas.setdefault(name, schema)
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own errors, which ours replace
         schemas.pop(name, None)
+    made["components"]["securitySchemes"] = _KEYS
+    made["security"] = [{}, *({name: []} for name in _KEYS)]  # keys are asked for where the operator made some
     for path in made["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)

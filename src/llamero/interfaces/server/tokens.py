@@ -74,14 +74,14 @@ def token_routes(library: Library) -> APIRouter:
     """The routes, answered with the tokenizers of the library's models."""
     router = APIRouter(tags=["tokens"])
 
-    @router.post("/tokenize", response_model=Tokenized, responses=responses(404, 503, error=ErrorBody))
+    @router.post("/tokenize", response_model=Tokenized, responses=responses(404, 429, error=ErrorBody))
     async def tokenize(body: TokenizeRequest) -> JSONResponse:
         """The ids of a text or of a conversation."""
         _check(body)
         async with library.use(body.model) as served:
             return JSONResponse(await asyncio.to_thread(_tokenized, served.llama, body))
 
-    @router.post("/detokenize", response_model=Detokenized, responses=responses(404, 503, error=ErrorBody))
+    @router.post("/detokenize", response_model=Detokenized, responses=responses(404, 429, error=ErrorBody))
     async def detokenize(body: DetokenizeRequest) -> JSONResponse:
         """The text of ids."""
         async with library.use(body.model) as served:

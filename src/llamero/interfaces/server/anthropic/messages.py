@@ -40,7 +40,7 @@ def message_routes(library: Library, settings: Settings) -> APIRouter:
     @router.post(
         "/v1/messages",
         response_model=MessageBody,
-        responses=responses(404, 429, 503, error=MessagesErrorBody, stream=MessageEvent, example=_STREAM),
+        responses=responses(404, 429, error=MessagesErrorBody, stream=MessageEvent, example=_STREAM),
     )
     async def messages(body: MessagesRequest, request: Request) -> Response:
         """The next message of a conversation, as one body or as a stream of named events."""
@@ -52,7 +52,7 @@ def message_routes(library: Library, settings: Settings) -> APIRouter:
     @router.post(
         "/v1/messages/count_tokens",
         response_model=TokenCount,
-        responses=responses(404, 503, error=MessagesErrorBody),
+        responses=responses(404, 429, error=MessagesErrorBody),
     )
     async def count_tokens(body: CountRequest, request: Request) -> dict[str, int]:
         """How many tokens the model would read."""

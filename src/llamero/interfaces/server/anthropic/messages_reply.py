@@ -102,9 +102,10 @@ def tool_block(name: str, function: str) -> dict[str, Any]:
 
 def ending(event: Ended) -> dict[str, Any]:
     """Why it ended."""
-    by_stop = event.reason == "stop" and event.stop is not None
+    if event.reason == "stop" and event.stop is not None:
+        return {"stop_reason": "stop_sequence", "stop_sequence": event.stop}
     reasons = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
-    return {"stop_reason": "stop_sequence" if by_stop else reasons[event.reason], "stop_sequence": event.stop}
+    return {"stop_reason": reasons[event.reason], "stop_sequence": None}
 
 
 def usage_body(usage: Usage) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
 from llamero.interfaces.server.counts.exposition import CONTENT_TYPE, Family, render
+from llamero.interfaces.server.openai.errors import ErrorBody
+from llamero.interfaces.server.openapi import responses
 
 Collect: TypeAlias = Callable[[], Awaitable[list[Family]]]
 
@@ -17,7 +19,7 @@ def metrics_routes(families: Collect) -> APIRouter:
     """The route. families: all that is counted now."""
     router = APIRouter(tags=["operations"])
 
-    @router.get("/metrics", response_class=PlainTextResponse, summary="Metrics")
+    @router.get("/metrics", response_class=PlainTextResponse, summary="Metrics", responses=responses(error=ErrorBody))
     async def metrics() -> PlainTextResponse:
         """Counts, times and gauges, in Prometheus' text format."""
         return PlainTextResponse(render(await families()), media_type=CONTENT_TYPE)

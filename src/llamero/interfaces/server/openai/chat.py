@@ -39,7 +39,7 @@ def chat_routes(library: Library, settings: Settings) -> APIRouter:
     @router.post(
         "/v1/chat/completions",
         response_model=ChatCompletion,
-        responses=responses(404, 429, 503, error=ErrorBody, stream=ChatChunk, example=_STREAM),
+        responses=responses(404, 429, error=ErrorBody, stream=ChatChunk, example=_STREAM),
     )
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         """The next message of a conversation, as one body or as a stream of chunks."""

@@ -32,7 +32,7 @@ def completion_routes(library: Library, settings: Settings) -> APIRouter:
     @router.post(
         "/v1/completions",
         response_model=Completion,
-        responses=responses(404, 429, 503, error=ErrorBody, stream=Completion, example=_STREAM),
+        responses=responses(404, 429, error=ErrorBody, stream=Completion, example=_STREAM),
     )
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Continues texts, as one body or as a stream of chunks."""

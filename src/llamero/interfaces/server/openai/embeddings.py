@@ -67,7 +67,7 @@ def embedding_routes(library: Library) -> APIRouter:
     """The route, answered by the library's models."""
     router = APIRouter(tags=["OpenAI"])
 
-    @router.post("/v1/embeddings", response_model=Embeddings, responses=responses(404, 429, 503, error=ErrorBody))
+    @router.post("/v1/embeddings", response_model=Embeddings, responses=responses(404, 429, error=ErrorBody))
     async def embeddings(body: EmbeddingRequest, request: Request) -> JSONResponse:
         """The meaning of texts as vectors: the mean of the last layer's output over all tokens."""
         found = await while_there(request, embed(library, body.model, body.texts()))

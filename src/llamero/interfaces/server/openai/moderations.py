@@ -100,7 +100,7 @@ def moderation_routes(library: Library) -> APIRouter:
     """The route, answered by a Guard among the library's models."""
     router = APIRouter(tags=["OpenAI"])
 
-    @router.post("/v1/moderations", response_model=Moderations, responses=responses(404, 429, 503, error=ErrorBody))
+    @router.post("/v1/moderations", response_model=Moderations, responses=responses(404, 429, error=ErrorBody))
     async def moderations(body: ModerationRequest, request: Request) -> JSONResponse:
         """Whether texts are unsafe, and in which way."""
         model = body.model or next((name for name in library.names() if "guard" in name.lower()), "")

@@ -59,7 +59,7 @@ def response_routes(library: Library, settings: Settings) -> APIRouter:
     @router.post(
         "/v1/responses",
         response_model=ResponseBody,
-        responses=documented(404, 429, 503, error=ErrorBody, stream=ResponseEvent, example=_STREAM),
+        responses=documented(404, 429, error=ErrorBody, stream=ResponseEvent, example=_STREAM),
     )
     async def responses(body: ResponsesRequest, request: Request) -> Response:
         """The model's response to its input, as one body or as a stream of named events."""

@@ -53,6 +53,8 @@ class Draft:
 
     def fail(self, refusal: Refusal) -> Iterator[Change]:
         """It went wrong in the middle."""
+        if self._growing:
+            self._items[-1]["status"] = "incomplete"
         error = {"code": "server_error" if refusal.status >= 500 else "invalid_prompt", "message": refusal.message}
         self._body |= {"status": "failed", "error": error}
         yield "response.failed", {"response": self.body}
