@@ -12,6 +12,8 @@ from llamero.interfaces.server.answer import Event
 from llamero.interfaces.server.openai.responses_reply import Draft
 from llamero.interfaces.server.openai.responses_request import ResponsesRequest
 
+ADD: Any = {"type": "function", "name": "add", "parameters": {"type": "object"}, "strict": False}
+
 
 def test_a_response(client: openai.OpenAI, tale: str) -> None:
     response = client.responses.create(model="chain", input="hello", temperature=0, metadata={"for": "a test"})
@@ -79,6 +81,18 @@ def test_logprobs(client: openai.OpenAI) -> None:
     assert text.logprobs is not None
     assert b"".join(bytes(token.bytes) for token in text.logprobs).decode().strip() == text.text.strip()
     assert all(len(token.top_logprobs) == 2 for token in text.logprobs)
+
+
+def test_only_texts_have_logprobs(noise: str) -> None:
+    options: dict[str, Any] = {"model": "noise", "input": "hello", "include": ["message.output_text.logprobs"]}
+    options |= {"tools": [ADD], "tool_choice": "required", "parallel_tool_calls": False, "max_output_tokens": 40}
+    with openai.OpenAI(base_url=f"{noise}/v1", api_key="none", max_retries=0) as client:
+        (call,) = client.responses.create(**options).output
+        assert call.type == "function_call"
+        assert call.arguments.startswith("{")
+        kinds = [event.type for event in client.responses.create(**options, stream=True)]
+    assert "response.function_call_arguments.delta" in kinds
+    assert "response.output_text.delta" not in kinds
 
 
 @pytest.mark.parametrize(

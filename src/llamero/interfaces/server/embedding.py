@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from llamero.errors import ContextOverflow, LlameroError
 from llamero.interfaces.prompts import text_prompt
 from llamero.interfaces.server.library import Library, Served
+from llamero.interfaces.server.refusals import Refusal
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,20 @@ class Embedded:
     tokens: int
 
 
-async def embed(library: Library, model: str, texts: Sequence[str | Sequence[int]]) -> Embedded:
-    """The vectors of texts, or of token ids.
+async def embed(
+    library: Library, model: str, texts: Sequence[str | Sequence[int]], dimensions: int | None = None
+) -> Embedded:
+    """The vectors of texts, or of token ids. dimensions: the width that is wanted, if one is.
 
     It happens in a thread, which takes turns with the steps of the model's worker; cancelling ends it after a chunk.
-    Raises QueueFull, ModelNotFound, SettingError, and ContextOverflow before any work for a text that is too long.
+    Raises QueueFull, ModelNotFound, SettingError; before any work ContextOverflow for a text that is too long, and
+    Refusal for another width than the model's.
     """
     async with library.use(model) as served:
+        width = served.llama.config.dim
+        if dimensions not in (None, width):
+            message = f"dimensions: this model's vectors have {width}, and cannot be shortened"
+            raise Refusal(400, message, code="unsupported_parameter", param="dimensions")
         stop = threading.Event()
         try:
             return await served.worker.aside(_embed, served, texts, stop)

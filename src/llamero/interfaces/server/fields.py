@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from llamero.errors import nearest
@@ -21,6 +21,9 @@ def _no(value: bool) -> bool:
 
 No = Annotated[bool, AfterValidator(_no), WithJsonSchema({"const": False})]
 """False, and not a number that equals it."""
+
+
+StopText = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class Strict(BaseModel):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from llamero.interfaces.server.answering import answer
 from llamero.interfaces.server.anthropic.errors import MessagesErrorBody
@@ -15,7 +14,7 @@ from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openapi import responses
 from llamero.interfaces.server.owners import owner_of
 from llamero.interfaces.server.planning import prompt_of
-from llamero.interfaces.server.responding import streamed, whole
+from llamero.interfaces.server.responding import bodied, streamed, whole
 from llamero.interfaces.server.settings import Settings
 
 _STREAM = """event: content_block_delta
@@ -47,7 +46,7 @@ def message_routes(library: Library, settings: Settings) -> APIRouter:
         batches = answer(library, body.ask(owner_of(request)), patience=settings.keep_alive)
         if body.stream:
             return await streamed(request, batches, MessageFrames())
-        return JSONResponse(message(await whole(request, batches)))
+        return await bodied(await whole(request, batches), message)
 
     @router.post(
         "/v1/messages/count_tokens",

@@ -11,10 +11,8 @@ from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Form
 from llamero.interfaces.server.anthropic.content import CacheControl, MessageParam, System, template_messages
 from llamero.interfaces.server.anthropic.tools import ToolChoice, ToolParam, tools
-from llamero.interfaces.server.fields import Strict, Whole, given
+from llamero.interfaces.server.fields import StopText, Strict, Whole, given
 from llamero.interfaces.server.refusals import Refusal
-
-StopText = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class NoThinking(Strict):

@@ -12,7 +12,7 @@ from llamero.interfaces.server.anthropic.content import CacheControl
 from llamero.interfaces.server.fields import Strict
 from llamero.interfaces.server.offering import offered
 
-Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+Name = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
 
 
 class ToolParam(Strict):

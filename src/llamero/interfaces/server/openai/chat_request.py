@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
 from llamero.interfaces.server.answer import Ask
 from llamero.interfaces.server.fields import No
+from llamero.interfaces.server.openai.generation import GenerationFields
 from llamero.interfaces.server.openai.messages import CACHED, ChatMessage, template_message
-from llamero.interfaces.server.openai.sampling import SamplingFields, StreamOptions
-from llamero.interfaces.server.openai.tools import FunctionTool, ResponseFormat, Source, ToolChoice, form, tools
+from llamero.interfaces.server.openai.tools import FunctionTool, ResponseFormat, ToolChoice, form, tools
 from llamero.interfaces.server.refusals import Refusal
 
 
-class ChatRequest(SamplingFields):
+class ChatRequest(GenerationFields):
     """A conversation whose next message is wanted."""
 
     model_config = ConfigDict(
@@ -39,28 +40,21 @@ class ChatRequest(SamplingFields):
         "web_search_options": "there is no search",
     }
 
-    model: str = Field("", max_length=256, description="its name; the first one where none is given")
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=4096)]
-    n: int | None = Field(None, ge=1, le=64)
     max_tokens: int | None = Field(None, ge=1, le=2**31, description="at most so many tokens in each answer")
     max_completion_tokens: int | None = Field(None, ge=1, le=2**31, description="the same, by its newer name")
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
     tools: Annotated[list[FunctionTool], Field(max_length=128)] | None = None
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
-    regex: Source | None = Field(None, description="llamero's own: the whole answer is of this regular expression")
-    grammar: Source | None = Field(None, description="llamero's own: a Lark grammar, as llguidance reads it")
     template_variables: Annotated[dict[str, Any], Field(max_length=64)] | None = Field(
         None, description="llamero's own: variables of the chat template, such as date_string"
     )
     modalities: list[Literal["text"]] | None = Field(None, description="a hint; text is what models write")
     service_tier: Literal["auto", "default"] | None = Field(None, description="a hint; there is one tier")
     store: No | None = Field(None, description="a hint; nothing is stored")
-    user: str | None = Field(None, description="a hint; changes nothing")
     safety_identifier: str | None = Field(None, description="a hint; changes nothing")
     prompt_cache_key: str | None = Field(None, description="a hint; changes nothing")
     prompt_cache_retention: str | None = Field(None, description="a hint; changes nothing")
@@ -70,27 +64,15 @@ class ChatRequest(SamplingFields):
         """What is asked. Raises Refusal for fields that contradict each other."""
         if self.top_logprobs and not self.logprobs:
             raise Refusal(400, "top_logprobs needs logprobs: true", param="top_logprobs")
-        if self.stream_options and not self.stream:
-            raise Refusal(400, "stream_options needs stream: true", param="stream_options")
-        return Ask(
-            model=self.model,
-            owner=owner,
+        return replace(
+            self.begun(owner),
             messages=tuple(template_message(message) for message in self.messages),
             tools=tools(self.tools, self.tool_choice, self.parallel_tool_calls),
             form=form(self.response_format, self.regex, self.grammar),
-            n=self.n or 1,
-            sampling=self.sampling(),
             max_tokens=self._most(),
-            stop=self.stops(),
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
-            overflow=self.overflow or "error",
             template_variables=self.template_variables or {},
         )
-
-    @property
-    def usage_told(self) -> bool:
-        """Whether a stream ends with the tokens used."""
-        return bool(self.stream_options and self.stream_options.include_usage)
 
     def _most(self) -> int | None:
         given = {self.max_tokens, self.max_completion_tokens} - {None}

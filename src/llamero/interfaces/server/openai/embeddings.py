@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any, Literal
 
@@ -9,13 +10,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
-from llamero.interfaces.server.embedding import embed
+from llamero.interfaces.server.embedding import Embedded, embed
 from llamero.interfaces.server.fields import Shape, Whole
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.completion_request import IdLists, Ids, Texts
 from llamero.interfaces.server.openai.errors import ErrorBody
 from llamero.interfaces.server.openapi import responses
-from llamero.interfaces.server.refusals import Refusal
 from llamero.interfaces.server.responding import while_there
 
 
@@ -70,25 +70,25 @@ def embedding_routes(library: Library) -> APIRouter:
     @router.post("/v1/embeddings", response_model=Embeddings, responses=responses(404, 429, error=ErrorBody))
     async def embeddings(body: EmbeddingRequest, request: Request) -> JSONResponse:
         """The meaning of texts as vectors: the mean of the last layer's output over all tokens."""
-        found = await while_there(request, embed(library, body.model, body.texts()))
-        width = found.vectors.shape[1]
-        if body.dimensions not in (None, width):
-            message = f"dimensions: this model's vectors have {width}, and cannot be shortened"
-            raise Refusal(400, message, code="unsupported_parameter", param="dimensions")
-        told: list[Any] = (
-            [base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in found.vectors]
-            if body.encoding_format == "base64"
-            else found.vectors.tolist()
-        )
-        return JSONResponse(
-            {
-                "object": "list",
-                "data": [
-                    {"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(told)
-                ],
-                "model": found.model,
-                "usage": {"prompt_tokens": found.tokens, "total_tokens": found.tokens},
-            }
-        )
+        found = await while_there(request, embed(library, body.model, body.texts(), body.dimensions))
+        return await asyncio.to_thread(_told, found, body.encoding_format == "base64")
 
     return router
+
+
+def _told(found: Embedded, packed: bool) -> JSONResponse:
+    vectors: list[Any] = (
+        [base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in found.vectors]
+        if packed
+        else found.vectors.tolist()
+    )
+    return JSONResponse(
+        {
+            "object": "list",
+            "data": [
+                {"object": "embedding", "index": index, "embedding": vector} for index, vector in enumerate(vectors)
+            ],
+            "model": found.model,
+            "usage": {"prompt_tokens": found.tokens, "total_tokens": found.tokens},
+        }
+    )

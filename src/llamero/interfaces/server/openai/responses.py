@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
 
 from llamero.interfaces.server.answer import Event
 from llamero.interfaces.server.answering import answer
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.errors import ErrorBody
-from llamero.interfaces.server.openai.responses_reply import Change, Draft
+from llamero.interfaces.server.openai.responses_reply import Change, Draft, response
 from llamero.interfaces.server.openai.responses_request import ResponsesRequest
 from llamero.interfaces.server.openai.responses_shape import ResponseBody, ResponseEvent
 from llamero.interfaces.server.openapi import responses as documented
 from llamero.interfaces.server.owners import owner_of
 from llamero.interfaces.server.refusals import Refusal
-from llamero.interfaces.server.responding import data, streamed, whole
+from llamero.interfaces.server.responding import bodied, data, streamed, whole
 from llamero.interfaces.server.settings import Settings
 
 _STREAM = """event: response.output_text.delta
@@ -63,13 +63,9 @@ def response_routes(library: Library, settings: Settings) -> APIRouter:
     )
     async def responses(body: ResponsesRequest, request: Request) -> Response:
         """The model's response to its input, as one body or as a stream of named events."""
-        draft = Draft(body)
         batches = answer(library, body.ask(owner_of(request)), patience=settings.keep_alive)
         if body.stream:
-            return await streamed(request, batches, ResponseFrames(draft))
-        for event in await whole(request, batches):
-            for _ in draft.push(event):
-                pass
-        return JSONResponse(draft.body)
+            return await streamed(request, batches, ResponseFrames(Draft(body)))
+        return await bodied(await whole(request, batches), partial(response, body))
 
     return router

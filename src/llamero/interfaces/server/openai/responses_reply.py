@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from llamero.interfaces.server.answer import Begun, CallArguments, CallBegun, Ended, Event, Spelt, Text, Usage
@@ -21,6 +21,7 @@ class Draft:
     def __init__(self, request: ResponsesRequest) -> None:
         self._items: list[dict[str, Any]] = []
         self._growing = False  # whether the last item is
+        self._held: list[Spelt] = []  # tokens whose text is yet to come
         self._body = _settings(request) | {"output": self._items}
 
     @property
@@ -35,12 +36,16 @@ class Draft:
                 self._body["model"] = event.model
                 yield "response.created", {"response": self.body}
                 yield "response.in_progress", {"response": self.body}
-            case Text(text=text, logprobs=logprobs) if text or logprobs:
-                yield from self._say(text, logprobs)
+            case Text(text=text, logprobs=logprobs):
+                self._held += logprobs
+                if text:
+                    yield from self._say(text)
             case CallBegun(id=name, name=function):
+                self._held.clear()
                 called = {"call_id": name, "name": function, "arguments": ""}
                 yield from self._add({"type": "function_call"} | called, "fc")
             case CallArguments(text=text):
+                self._held.clear()  # only texts have logprobs
                 self._items[-1]["arguments"] += text
                 yield "response.function_call_arguments.delta", self._place() | {"delta": text}
             case Ended():
@@ -59,13 +64,14 @@ class Draft:
         self._body |= {"status": "failed", "error": error}
         yield "response.failed", {"response": self.body}
 
-    def _say(self, text: str, tokens: tuple[Spelt, ...]) -> Iterator[Change]:
+    def _say(self, text: str) -> Iterator[Change]:
         if not self._growing or self._items[-1]["type"] != "message":
             yield from self._add({"type": "message", "role": "assistant", "content": []}, "msg")
             part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
             yield "response.content_part.added", self._part() | {"part": dict(part)}
             self._items[-1]["content"].append(part)
-        told = chat_logprobs(tokens)["content"]
+        told = chat_logprobs(self._held)["content"]
+        self._held.clear()
         part = self._items[-1]["content"][0]
         part["text"] += text
         part["logprobs"] += told
@@ -98,6 +104,15 @@ class Draft:
 
     def _part(self) -> dict[str, Any]:
         return self._place() | {"content_index": 0}
+
+
+def response(request: ResponsesRequest, events: Iterable[Event]) -> dict[str, Any]:
+    """All events of a request as one body."""
+    draft = Draft(request)
+    for event in events:
+        for _ in draft.push(event):
+            pass
+    return draft.body
 
 
 def _settings(request: ResponsesRequest) -> dict[str, Any]:
