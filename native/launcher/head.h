@@ -28,6 +28,7 @@ struct Head {
         if (size < total) return "it is cut short";
         if (size > total) return "something was added at its end";
         if (!inside(engine_at, engine) || !inside(manifest_at, manifest)) return "its parts lie outside";
+        if (manifest_at + manifest != total) return "its parts lie elsewhere than its head says";
         if (engine_at % PAGE) return "its engine is not at a page";
         if (index > engine || unpacked > MOST_UNPACKED) return "its engine cannot be of that size";
         return nullptr;

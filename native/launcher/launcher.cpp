@@ -41,6 +41,8 @@ public:
 
     [[noreturn]] void run() {
         open_self();
+        Status root;
+        if (status(HERE, "/", root)) fail("the kernel refuses it a call, statx", "use Linux 4.11 or later");
         index_ = map(file_, head_.engine_at, head_.index);
         if (head_.index && !index_) fail("it cannot be mapped into memory");
         check_index();
@@ -99,11 +101,22 @@ private:
 
     void find_stores() {
         Text shared("/llamero-");
-        shared.number(static_cast<uint64_t>(call(GETEUID)));
-        add(environment_.get("XDG_CACHE_HOME"), "/llamero", false);
-        add(environment_.get("HOME"), "/.cache/llamero", false);
+        shared.number(user());
+        const char *cache = environment_.get("XDG_CACHE_HOME"), *home = environment_.get("HOME");
+        if (cache && !is_anothers(cache)) add(cache, "/llamero", false);
+        if (home && !is_anothers(home)) add(home, "/.cache/llamero", false);
         const char* folders[] = {environment_.get("TMPDIR"), "/tmp", "/var/tmp", "/dev/shm"};
         for (const char* folder : folders) add(folder, shared.get(), true);
+    }
+
+    // Whether a folder is another user's, as HOME may be under sudo: who owns it could change what is put there.
+    static bool is_anothers(const char* folder) {
+        long file = open(HERE, folder, FOLDER);
+        if (file < 0) return false;
+        Status found;
+        bool others = status(static_cast<int>(file), "", found) || (found.owner && found.owner != user());
+        close(file);
+        return others;
     }
 
     void add(const char* base, const char* below, bool shared) {

@@ -107,7 +107,7 @@ private:
         Status found;
         constexpr uint16_t OTHERS_WRITE = 022;
         if (status(folder, "", found) || !found.is_folder() || found.mode & OTHERS_WRITE) return false;
-        return found.owner == 0 || found.owner == static_cast<uint32_t>(call(GETEUID));
+        return found.owner == 0 || found.owner == user();
     }
 
     bool written(int folder, const Text& partial, const unsigned char* index, uint64_t size,
@@ -148,7 +148,7 @@ private:
         if (rename_new(folder, partial.get(), name_.get()) == 0) return true;
         if (holds(index, size)) return false;
         Text old = marked(".old");
-        call(RENAMEAT2, folder, arg(name_.get()), folder, arg(old.get()), 0);
+        rename(folder, name_.get(), old.get());
         bool good = rename_new(folder, partial.get(), name_.get()) == 0;
         clear(folder, old.get(), index, size);
         return good || refuse("a damaged engine there cannot be replaced");

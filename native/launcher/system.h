@@ -9,8 +9,8 @@ namespace launcher {
 #if defined(__x86_64__)
 enum Call : long {
     READ = 0, WRITE = 1, CLOSE = 3, LSEEK = 8, MMAP = 9, MUNMAP = 11, IOCTL = 16, GETPID = 39, EXECVE = 59,
-    GETEUID = 107, FSTATFS = 138, EXIT = 231, OPENAT = 257, MKDIRAT = 258, UNLINKAT = 263, READLINKAT = 267,
-    RENAMEAT2 = 316, STATX = 332
+    GETEUID = 107, FSTATFS = 138, EXIT = 231, OPENAT = 257, MKDIRAT = 258, UNLINKAT = 263, RENAMEAT = 264,
+    READLINKAT = 267, RENAMEAT2 = 316, STATX = 332
 };
 
 inline long call(Call number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
@@ -27,8 +27,8 @@ inline long call(Call number, long a = 0, long b = 0, long c = 0, long d = 0, lo
 #elif defined(__aarch64__)
 enum Call : long {
     READ = 63, WRITE = 64, CLOSE = 57, LSEEK = 62, MMAP = 222, MUNMAP = 215, IOCTL = 29, GETPID = 172, EXECVE = 221,
-    GETEUID = 175, FSTATFS = 44, EXIT = 94, OPENAT = 56, MKDIRAT = 34, UNLINKAT = 35, READLINKAT = 78,
-    RENAMEAT2 = 276, STATX = 291
+    GETEUID = 175, FSTATFS = 44, EXIT = 94, OPENAT = 56, MKDIRAT = 34, UNLINKAT = 35, RENAMEAT = 38,
+    READLINKAT = 78, RENAMEAT2 = 276, STATX = 291
 };
 
 inline long call(Call number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
@@ -63,14 +63,18 @@ inline long open(int folder, const char* path, int flags, int mode = 0) {
     return call(OPENAT, folder, arg(path), flags | CLOSE_ON_EXEC, mode);
 }
 inline void close(long file) { call(CLOSE, file); }
+inline uint32_t user() { return static_cast<uint32_t>(call(GETEUID)); }
 inline long make_folder(int folder, const char* path) { return call(MKDIRAT, folder, arg(path), 0700); }
 inline long remove(int folder, const char* path, int flags = 0) { return call(UNLINKAT, folder, arg(path), flags); }
 
-// Gives a name only if nothing has it; where the kernel's file system cannot promise that, renaming a folder onto
-// another that is not empty fails all the same.
+inline long rename(int folder, const char* from, const char* to) {
+    return call(RENAMEAT, folder, arg(from), folder, arg(to));
+}
+// Gives a name only if nothing has it; where kernel or file system cannot promise that, renaming a folder onto another
+// that is not empty fails all the same.
 inline long rename_new(int folder, const char* from, const char* to) {
     long result = call(RENAMEAT2, folder, arg(from), folder, arg(to), NO_REPLACE);
-    return result == NOT_KNOWN || result == INVALID ? call(RENAMEAT2, folder, arg(from), folder, arg(to), 0) : result;
+    return result == NOT_KNOWN || result == INVALID ? rename(folder, from, to) : result;
 }
 
 // The kernel's struct statx, as far as it is looked at.

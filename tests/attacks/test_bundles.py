@@ -18,6 +18,7 @@ import pytest
 from llamero.errors import FormatError, UnsupportedError
 from llamero.formats.bundle import HEAD_AT, Bundle, Head
 from llamero.formats.bundle_write import bundle_file
+from llamero.interfaces.bundle.show import described, extract
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,7 @@ def test_a_head_that_lies_with_the_right_hash(good: Path, tmp_path: Path) -> Non
         replace(head, index=head.engine + 1),
         replace(head, unpacked=1 << 40),
         replace(head, manifest=far),
+        replace(head, manifest=head.manifest - 1),
         replace(head, manifest_at=2**64 - 1),
         replace(head, index=head.index - 1),
         replace(head, unpacked=head.unpacked + 1),
@@ -131,10 +133,42 @@ def test_a_head_that_lies_with_the_right_hash(good: Path, tmp_path: Path) -> Non
         rewritten(good, lie)
         assert "again" in started(good, tmp_path / "cache"), lie
     assert not list((tmp_path / "cache").iterdir())
-    for lie in lies[:6]:
+    for lie in [*lies[:6], *lies[8:11]]:
         rewritten(good, lie)
         with pytest.raises(FormatError):
             Bundle.open(good).verify()
+
+
+def test_what_a_bundle_says_of_itself_is_only_shown(tmp_path: Path, launcher: bytes) -> None:
+    told = {"model": {"name": "\x1b[2Jevery byte is as it was made", "parameters": "many", "licence": [1, "\x9b"]}}
+    told |= {
+        "settings": {"a\r\x1b[1A": {"b": "\u202e"}},
+        "licences": [{"name": 5, "licence": "\x07"}],
+        "machine": "\x1bc",
+    }
+    path = tmp_path / "bundle"
+    for manifest in (told, {"model": 3}, {"settings": []}, {"licences": {}}, {"licences": [3]}):
+        with bundle_file(path, launcher) as writer:
+            writer.add("engine", "engine", [b""])
+            writer.add("model", "\x1b]0;model\x07.gguf", [b"GGUF"])
+            writer.finish(manifest, 0, 0)
+        if manifest is told:
+            assert all(line.isprintable() for line in described(Bundle.open(path)))
+            with pytest.raises(FormatError, match="no file's name"):
+                extract(Bundle.open(path), tmp_path / "folder")
+        else:
+            with pytest.raises(FormatError, match="does not say what one should"):
+                Bundle.open(path)
+
+
+def test_two_parts_of_one_name(tmp_path: Path, launcher: bytes) -> None:
+    with bundle_file(tmp_path / "bundle", launcher) as writer:
+        writer.add("engine", "engine", [b""])
+        for text in (b"GGUF", b"other"):
+            writer.add("model", "model.gguf", [text])
+        writer.finish({}, 0, 0)
+    with pytest.raises(FormatError, match="one name"):
+        Bundle.open(tmp_path / "bundle")
 
 
 def test_another_version(good: Path, tmp_path: Path) -> None:
@@ -267,13 +301,11 @@ def test_manifests_that_lie(good: Path, manifest: object) -> None:
 
 
 def test_parts_that_lead_out_of_a_folder(tmp_path: Path, launcher: bytes) -> None:
-    from llamero.interfaces.bundle.show import extract
-
     path = tmp_path / "bundle"
     with bundle_file(path, launcher) as writer:
         writer.add("engine", "engine", [b""])
         writer.add("model", "../model.gguf", [b"GGUF"])
         writer.finish({}, 0, 0)
-    with pytest.raises(FormatError, match="leads out"):
+    with pytest.raises(FormatError, match="no file's name"):
         extract(Bundle.open(path), tmp_path / "folder")
     assert [file.name for file in tmp_path.iterdir()] == ["bundle"]

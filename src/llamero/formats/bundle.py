@@ -75,6 +75,7 @@ class Head:
             raise FormatError(f"{path} is {what}: it has {size} bytes of {head.total}; {_AGAIN}")
         first = HEAD_AT + _SIZE
         inside = first <= head.engine_at <= size - head.engine and first <= head.manifest_at <= size - head.manifest
+        inside &= head.manifest_at + head.manifest == size  # or bytes behind it could be changed unseen
         if zero or any(rest) or not inside or head.launcher > HEAD_AT or head.manifest > MOST_MANIFEST:
             raise FormatError(f"{path}: the head of the bundle contradicts itself; {_AGAIN}")
         return head
@@ -183,15 +184,21 @@ def _manifest(raw: bytes, path: Path) -> dict[str, Any]:
         manifest = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path}: the manifest of the bundle is no JSON: {error}") from None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("parts"), list):
-        raise FormatError(f"{path}: the manifest of the bundle lists no parts; {_AGAIN}")
+    if not isinstance(manifest, dict) or not _is_shaped(manifest):
+        raise FormatError(f"{path}: the manifest of the bundle does not say what one should; {_AGAIN}")
     return manifest
+
+
+def _is_shaped(manifest: Mapping[str, Any]) -> bool:
+    kinds = {"parts": list, "model": dict, "settings": dict, "licences": list}
+    shaped = all(isinstance(manifest.get(name, kind()), kind) for name, kind in kinds.items())
+    return shaped and all(isinstance(one, dict) for one in manifest.get("licences", ()))
 
 
 def _parts(manifest: Mapping[str, Any], head: Head, path: Path) -> list[Part]:
     """The parts, none of which lies outside the file, on another, or where the head does not say."""
     try:
-        parts = [Part(**entry) for entry in manifest["parts"]]
+        parts = [Part(**entry) for entry in manifest.get("parts", ())]
     except TypeError:
         raise FormatError(f"{path}: a part in the bundle's manifest is described wrongly; {_AGAIN}") from None
     end = 0
@@ -201,6 +208,8 @@ def _parts(manifest: Mapping[str, Any], head: Head, path: Path) -> list[Part]:
         if not sound or part.at + part.size > head.manifest_at or _crosses_head(part):
             raise FormatError(f"{path}: the part {part.name!r} of the bundle lies where it cannot; {_AGAIN}")
         end = part.at + part.size
+    if len({(part.role, part.name) for part in parts}) < len(parts):
+        raise FormatError(f"{path}: two parts of the bundle have one name; {_AGAIN}")
     placed = [(part.role, part.at, part.size) for part in parts if part.role in ("launcher", "engine")]
     if placed != [("launcher", 0, head.launcher), ("engine", head.engine_at, head.engine)]:
         raise FormatError(f"{path}: manifest and head of the bundle contradict each other; {_AGAIN}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
+import platform
 import re
 import shutil
 import socket
+import struct
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -204,6 +208,75 @@ def test_a_place_that_forbids_programs_is_passed_over(empty_root: Path) -> None:
     answer = spaces(empty_root, mount, "/hummer", "--version")
     assert answer.returncode == 0, answer.stderr
     assert engines(empty_root / "safe" / ".cache")
+
+
+def test_a_full_disk_is_passed_over_and_left_empty(empty_root: Path) -> None:
+    (empty_root / "safe").mkdir()
+    mount = f"mount -t tmpfs -o size=20m none {empty_root}/tmp && export XDG_CACHE_HOME=/tmp HOME=/safe"
+    answer = spaces(empty_root, mount, "/hummer", "--engines")
+    assert answer.returncode == 0, answer.stderr
+    assert engines(empty_root / "safe" / ".cache")
+    assert "/tmp/" not in answer.stdout
+    answer = spaces(empty_root, mount.replace("HOME=/safe", "HOME=/nowhere"), "/hummer", "--version")
+    assert answer.returncode == 1
+    assert "there is no room" in answer.stderr
+
+
+def test_words_and_folders_with_spaces(made: Any, tmp_path: Path, tale: str) -> None:
+    made.unpacked_into(tmp_path / "a cache")
+    program = tmp_path / "my  talker'$(x)"
+    shutil.copy(made.path, program)
+    asked = ("run", "", "--temperature", "0", "--chat", "--system", " two  words\n")
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "a cache")}
+    answer = subprocess.run(
+        [program, *asked], env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert answer.stdout.strip() == tale, answer.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_a_home_of_somebody_else_is_left_alone(made: Any, tmp_path: Path) -> None:
+    """As under sudo, which may keep HOME: what root wrote there its owner could change, and could not delete."""
+    home, shared = tmp_path / "home", tmp_path / "shared"
+    for folder in (home, shared):
+        folder.mkdir()
+    os.chown(home, 1234, 1234)
+    assert made.start("--version", HOME=str(home), TMPDIR=str(shared)).returncode == 0
+    assert not list(home.iterdir())
+    assert (shared / "llamero-0" / "engines").is_dir()
+
+
+def without(call: int) -> Callable[[], None]:
+    """What a child does before it starts a program that is to find this call missing (a seccomp filter)."""
+
+    def forbid() -> None:
+        load, equal, answer = 0x20, 0x15, 0x06  # of classic BPF
+        missing, allow = 0x0005_0000 | errno.ENOSYS, 0x7FFF_0000
+        steps = [(load, 0, 0, 0), (equal, 0, 1, call), (answer, 0, 0, missing), (answer, 0, 0, allow)]
+        code = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *step) for step in steps))
+        program = struct.pack("<HxxxxxxQ", len(steps), ctypes.addressof(code))
+        libc = ctypes.CDLL(None)
+        if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program):
+            raise OSError("no seccomp here")
+
+    return forbid
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="calls have other numbers elsewhere")
+def test_calls_that_an_older_kernel_lacks(made: Any, tmp_path: Path) -> None:
+    def started(call: int) -> subprocess.CompletedProcess[str]:
+        environment = {"XDG_CACHE_HOME": str(tmp_path)}
+        words = [made.path, "--version"]
+        return subprocess.run(
+            words, env=environment, preexec_fn=without(call), capture_output=True, text=True, timeout=200, check=False
+        )
+
+    statx, renameat2 = 332, 316
+    answer = started(statx)
+    assert answer.returncode == 1
+    assert "4.11" in answer.stderr
+    assert started(renameat2).returncode == 0
+    assert len(engines(tmp_path)) == 1
 
 
 def test_engines_are_shown_and_removed(made: Any, tmp_path: Path, llamero: Any, monkeypatch: Any) -> None:

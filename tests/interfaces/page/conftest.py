@@ -27,6 +27,8 @@ from llamero.model.weights import named_tensors
 
 HERE = Path(__file__).parent
 CHROMIUM = shutil.which("chromium")
+ELSEWHERE = "elsewhere.test"
+ARGUMENTS = ["--no-sandbox", f"--host-resolver-rules=MAP {ELSEWHERE} 127.0.0.1"]
 WATCH = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) => {
@@ -45,8 +47,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 @contextmanager
-def serving(*words: str) -> Iterator[str]:
-    """The address of `llamero serve` on a free port."""
+def serving(*words: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The address of `llamero serve` on a free port, and what kills it."""
     command = [sys.executable, "-m", "llamero", "serve", "--port", "0", "--threads", "1", *words]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     assert process.stderr is not None
@@ -60,7 +62,7 @@ def serving(*words: str) -> Iterator[str]:
             pytest.fail("".join(told))
         reader = Thread(target=process.stderr.read)  # or the server would wait for us at last
         reader.start()
-        yield found[1]
+        yield found[1], process.kill
     finally:
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)
@@ -77,6 +79,13 @@ def serving(*words: str) -> Iterator[str]:
 def serve() -> Iterator[Callable[..., str]]:
     """Starts servers that end with the module."""
     with ExitStack() as stack:
+        yield lambda *words: stack.enter_context(serving(*words))[0]
+
+
+@pytest.fixture
+def mortal() -> Iterator[Callable[..., tuple[str, Callable[[], None]]]]:
+    """Starts servers that can be killed."""
+    with ExitStack() as stack:
         yield lambda *words: stack.enter_context(serving(*words))
 
 
@@ -87,7 +96,7 @@ def chromium() -> Iterator[Any]:
         pytest.skip("there is no chromium here: apt-get install chromium")
     playwright = pytest.importorskip("playwright.sync_api", reason="needs the [peers] extra")
     with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = running.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
 
@@ -96,17 +105,17 @@ def chromium() -> Iterator[Any]:
 def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
     """Opens the page of a server in a browser of its own; options are those of a Playwright context.
 
-    At the end no script may have failed, no rule of the page's Content-Security-Policy may have been broken, and no
-    request may have gone to another host.
+    script: runs before the page's own. At the end no script may have failed, no rule of the page's
+    Content-Security-Policy may have been broken, and no request may have gone to another host.
     """
     contexts: list[tuple[Any, str]] = []
     asked: list[str] = []
     failed: list[str] = []
 
-    def visit(address: str, **options: Any) -> Any:
+    def visit(address: str, script: str = "", **options: Any) -> Any:
         context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
         context.set_default_timeout(60_000)
-        context.add_init_script(WATCH)
+        context.add_init_script(WATCH + script)
         context.on("request", lambda request: asked.append(request.url))
         context.on("weberror", lambda error: failed.append(str(error.error)))
         contexts.append((context, address))
@@ -126,6 +135,12 @@ def visit(chromium: Any) -> Iterator[Callable[..., Any]]:
     hosts = {urlsplit(address).netloc for _, address in contexts}
     strangers = [url for url in asked if not url.startswith("blob:") and urlsplit(url).netloc not in hosts]
     assert not strangers
+
+
+@pytest.fixture
+def elsewhere() -> str:
+    """A name of this machine that the browser takes for another's."""
+    return ELSEWHERE
 
 
 @pytest.fixture(scope="module")

@@ -173,14 +173,24 @@ def test_on_a_phone(visit: Visit, rest: Rest, writers: str) -> None:
     fits = "document.documentElement.scrollWidth <= window.innerWidth"
     assert page.evaluate(fits)
     assert not page.get_by_label("Search conversations").is_visible()
+    box = page.get_by_label("Message", exact=True)
+    box.tap()
+    page.keyboard.type("one")
+    page.keyboard.press("Enter")  # there is no Shift Enter on a phone: it sends by its button alone
+    page.keyboard.type("two")
+    assert box.input_value() == "one\ntwo"
+    box.fill("")
     page.get_by_text("Tell me a story about a little dog.").tap()
     page.locator("article.last.assistant").wait_for()
     rest(page)
     assert page.evaluate(fits)
     page.get_by_role("button", name="List of conversations").tap()
     page.get_by_label("Search conversations").wait_for()
+    assert "New chat" in focused(page)
+    assert page.locator("#column").evaluate("element => element.inert")
     page.locator("#scrim").tap(position={"x": 350, "y": 300})
     page.locator("#search").wait_for(state="hidden")
+    assert focused(page) == "List of conversations"
     page.locator("article.last").get_by_role("button", name="Token probabilities").tap()
     page.locator("article.last .token").nth(1).tap()
     assert page.evaluate("document.getElementById('popover').getBoundingClientRect().right <= window.innerWidth")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,50 @@ def test_the_model_is_chosen(
     assert "two" in page.locator("article.last .figures").inner_text()
 
 
+def test_a_model_that_is_gone(
+    visit: Visit, talk: Talk, rest: Rest, serve: Serve, tmp_path: Path, speaker: Callable[..., Path]
+) -> None:
+    for name in ("first", "second"):
+        shutil.copy(speaker(name, f"I am the {name} one."), tmp_path)
+    page = visit(serve("--models", str(tmp_path)))
+    box = page.get_by_label("Model", exact=True)
+    box.select_option("second")
+    (tmp_path / "second.gguf").unlink()
+    talk(page, "Who are you?")
+    assert "second" in page.locator("article.last").get_by_role("alert").inner_text()
+    box.locator("option", has_text="second").wait_for(state="detached")
+    assert box.input_value() == "first"
+    press(page, "Regenerate")
+    page.locator("article.last", has_text="I am the first one.").wait_for()
+    rest(page)
+
+
+def test_from_another_machine_without_https(
+    visit: Visit, talk: Talk, serve: Serve, models: Path, tale: str, elsewhere: str
+) -> None:
+    """Browsers withhold some of their interfaces there."""
+    address = serve("-m", f"chain={models / 'chatty.gguf'}", "--allow-host", elsewhere)
+    page = visit(address.replace("127.0.0.1", elsewhere))
+    assert not page.evaluate("isSecureContext")
+    talk(page, "Hello!")
+    assert answers(page) == [tale]
+    press(page, "Copy")
+    page.get_by_text("Copied.").wait_for()
+
+
+def test_an_empty_message_is_not_sent(visit: Visit, talk: Talk, tales: str) -> None:
+    page = visit(tales)
+    talk(page, "Hello!")
+    sent = sent_by(page)
+    page.get_by_label("Message", exact=True).fill("  \n ")
+    page.keyboard.press("Enter")
+    press(page, "Edit", "article.user")
+    page.get_by_label("Edit your message").fill(" ")
+    page.keyboard.press("Enter")
+    page.locator("article.user .said", has_text="Hello!").wait_for()
+    assert sent == []
+
+
 def test_what_the_server_refuses_is_shown(visit: Visit, talk: Talk, tales: str) -> None:
     page = visit(tales)
     page.keyboard.press("Control+,")
@@ -261,6 +306,7 @@ def test_the_page_asks_for_a_key(visit: Visit, talk: Talk, locked: str, tale: st
     key.fill("correct-horse-battery")
     page.keyboard.press("Enter")
     page.locator("#model:not([disabled])").wait_for()
+    assert page.locator("#key-note").is_hidden()
     talk(page, "Hello!")
     assert answers(page) == [tale]
     kept = page.evaluate("[JSON.stringify(localStorage), JSON.stringify(sessionStorage)]")

@@ -69,6 +69,42 @@ def test_two_tabs_show_the_same(visit: Visit, talk: Talk, tales: str) -> None:
     page.get_by_text("Conversations will be listed here.").wait_for()
 
 
+FORBIDDEN = """
+for (const name of ["localStorage", "sessionStorage", "indexedDB"]) {
+    Object.defineProperty(window, name, { get() { throw new DOMException("denied", "SecurityError"); } });
+}
+"""
+
+
+def test_where_the_browser_keeps_nothing(visit: Visit, talk: Talk, tales: str, tale: str) -> None:
+    page = visit(tales, FORBIDDEN)
+    page.get_by_text("This browser keeps nothing here").wait_for()
+    talk(page, "Hello!")
+    assert page.locator("article.last .message-body").inner_text().strip() == tale
+    page.keyboard.press("Control+,")
+    page.get_by_role("radio", name="Dark").check()
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+,")
+    assert page.get_by_role("radio", name="Dark").is_checked()
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    assert titles(page) == ["Hello!"]
+
+
+def test_a_full_storage_is_told_once(visit: Visit, talk: Talk, again: Again, tales: str) -> None:
+    page = visit(tales)
+    devtools, origin = page.context.new_cdp_session(page), tales.rstrip("/")
+    devtools.send("Storage.overrideQuotaForOrigin", {"origin": origin, "quotaSize": 1000})
+    talk(page, "Too long to be kept " + "x" * 20_000)
+    page.get_by_text("This browser has no room for more").wait_for()
+    page.get_by_text("This browser has no room for more").wait_for(state="hidden")
+    talk(page, "Go on")
+    assert page.get_by_role("status").is_hidden()
+    devtools.send("Storage.overrideQuotaForOrigin", {"origin": origin})
+    talk(page, "There is room again")
+    again(page)
+    assert len(said(page)) == 3
+
+
 def test_search_goes_through_titles_and_texts(visit: Visit, talk: Talk, tales: str) -> None:
     page = visit(tales)
     talk(page, "About apples")

@@ -1,4 +1,4 @@
-"""The page's files: what is served, with which headers, and nothing beside it. The page at work: tests/peers/page."""
+"""The page's files: what is served, with which headers, and nothing beside it. At work: tests/interfaces/page."""
 
 from __future__ import annotations
 

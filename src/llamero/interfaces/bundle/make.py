@@ -79,12 +79,10 @@ def make_bundle(
     out, settings = Path(out), settings or Settings()
     if out.is_dir():
         raise SettingError(f"{out} is a folder; give the file that is to be made")
-    missing = [str(text) for text in licences if not Path(text).is_file()]
-    if missing:
-        raise SettingError(f"there is no text {missing[0]} to put in")
     launcher, path = _launcher(), find_model(model)
     if out.exists() and out.samefile(path):
         raise SettingError(f"{out} is the model itself; give the bundle another name")
+    texts = _texts(path, licences)
     reader = open_model_file(path)
     try:
         source = _Model(reader, tokenizer, settings, lineage.read(path))
@@ -95,12 +93,24 @@ def make_bundle(
             with stage("writing the weights") as tell:
                 source.write(writer, tell)
             source.write_lineage(writer)
-            texts = [*model_texts(path), *map(Path, licences)]
             listed = _write_licences(writer, engine_licences(engine), texts)
             writer.finish(source.about() | _about_engine(engine) | {"licences": listed}, index, unpacked)
     finally:
         reader.close()
     return out
+
+
+def _texts(model: Path, licences: Sequence[str | Path]) -> list[Path]:
+    """The texts about the model's licence, each once: those in its own folder, and those that were given."""
+    found = {path.resolve(): path for path in (*model_texts(model), *map(Path, licences))}
+    names: set[str] = set()
+    for path in found.values():
+        if not path.is_file():
+            raise SettingError(f"there is no text {path} to put in")
+        if path.name in names:
+            raise SettingError(f"two texts to put in are called {path.name}; give one of them another name")
+        names.add(path.name)
+    return list(found.values())
 
 
 def _launcher() -> bytes:

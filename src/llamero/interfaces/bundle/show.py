@@ -8,17 +8,22 @@ from pathlib import Path
 from llamero.errors import FormatError, SettingError
 from llamero.formats.atomic import atomic_file
 from llamero.formats.bundle import Bundle, Part, Progress
+from llamero.interfaces.family_tree import visible
 
 
 def described(bundle: Bundle) -> Iterator[str]:
-    """Lines about everything inside, with sizes and SHA-256."""
+    """Lines about everything inside, with sizes and SHA-256. What the bundle says of itself is a stranger's text."""
+    return map(visible, _described(bundle))
+
+
+def _described(bundle: Bundle) -> Iterator[str]:
     about = bundle.manifest
     model = about.get("model", {})
     yield f"{bundle.path.name}: {model.get('name')}, {_count(model.get('parameters'))} parameters"
     made = f"llamero {about.get('llamero')}, Python {about.get('python')}, {about.get('libc')}"
     yield f"for Linux on {about.get('machine')}; engine of {about.get('files')} files: {made}"
     for name, value in about.get("settings", {}).items():
-        yield f"setting  {name} = {_short(str(value))}"
+        yield f"setting  {name} = {_short(value)}"
     if "lineage" in model:
         yield f"lineage  {model['lineage']} (comes out with --extract, for `llamero lineage`)"
     yield ""
@@ -32,8 +37,8 @@ def described(bundle: Bundle) -> Iterator[str]:
     yield "licences of what is inside (their texts come out with --extract):"
     for one in about.get("licences", ()):
         yield f"  {one.get('name')} {one.get('version')}".rstrip() + f": {_short(one.get('licence', ''))}"
-    for name, value in model.get("licence", {}).items():
-        yield f"  the model, {name}: {_short(value)}"
+    if said := model.get("licence"):
+        yield f"  the model: {_short(said)}"
 
 
 def extract(bundle: Bundle, folder: Path, progress: Progress | None = None) -> list[Path]:
@@ -58,8 +63,8 @@ def extract(bundle: Bundle, folder: Path, progress: Progress | None = None) -> l
 
 def _where(part: Part) -> str:
     name = Path(part.name)
-    if name.is_absolute() or ".." in name.parts or "\0" in part.name:
-        raise FormatError(f"the bundle has a part named {part.name!r}, which leads out of the folder; do not trust it")
+    if name.is_absolute() or ".." in name.parts or not part.name.isprintable():
+        raise FormatError(f"the bundle has a part named {part.name!r}, which is no file's name; do not trust it")
     return f"licences/{part.name}" if part.role == "licence" else part.name
 
 
@@ -69,6 +74,6 @@ def _count(number: object) -> str:
     return f"{number / 1e9:.2f}B" if number >= 1e9 else f"{number / 1e6:.1f}M"
 
 
-def _short(text: str) -> str:
-    line = " ".join(text.split())
+def _short(value: object) -> str:
+    line = " ".join(str(value).split())
     return line if len(line) <= 100 else line[:97] + "..."

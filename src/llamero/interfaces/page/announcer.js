@@ -16,6 +16,7 @@ export function toast(words, action = null) {
   const box = byId("toast");
   const button = action && make("button", { type: "button", class: "toast-action", on: { click: () => (hide(), action.run()) } }, action.label);
   const hide = () => (box.hidden = true);
+  (document.querySelector("dialog[open]") ?? document.body).append(box); // above the dialog, and not inert
   box.replaceChildren(make("span", {}, words), ...(button ? [button] : []));
   box.hidden = false;
   clearTimeout(hiding);

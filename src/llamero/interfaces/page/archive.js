@@ -3,8 +3,9 @@
 const NAME = "llamero";
 const STORE = "conversations";
 
+/** What is asked of it fails with the browser's own error where storage is forbidden or full. */
 export class Archive {
-  #database = null;
+  #opening = null; // a promise of the database
   #channel = new BroadcastChannel("llamero-conversations");
 
   /** changed: called with a conversation's id when another tab saved or deleted it. */
@@ -12,49 +13,50 @@ export class Archive {
     this.#channel.onmessage = (event) => changed(event.data);
   }
 
-  /** Open the store. Where the browser allows none (private windows of some) conversations live as long as the tab. */
-  async open() {
-    try {
-      const opening = indexedDB.open(NAME, 1);
-      opening.onupgradeneeded = () => opening.result.createObjectStore(STORE, { keyPath: "id" });
-      this.#database = await settled(opening);
-    } catch {
-      this.#database = null;
-    }
-    return this.#database !== null;
+  /** All conversations. */
+  all() {
+    return this.#run("readonly", (store) => store.getAll());
   }
 
-  /** All conversations, latest change first. */
-  async all() {
-    if (!this.#database) return [];
-    const found = await settled(this.#store("readonly").getAll());
-    return found.sort((a, b) => b.updated - a.updated);
-  }
-
-  async get(id) {
-    return this.#database ? settled(this.#store("readonly").get(id)) : undefined;
+  /** The conversation of an id, or undefined. */
+  get(id) {
+    return this.#run("readonly", (store) => store.get(id));
   }
 
   async save(conversation) {
-    if (!this.#database) return;
-    await settled(this.#store("readwrite").put(conversation));
+    await this.#run("readwrite", (store) => store.put(conversation));
     this.#channel.postMessage(conversation.id);
   }
 
   async delete(id) {
-    if (!this.#database) return;
-    await settled(this.#store("readwrite").delete(id));
+    await this.#run("readwrite", (store) => store.delete(id));
     this.#channel.postMessage(id);
   }
 
-  #store(mode) {
-    return this.#database.transaction(STORE, mode).objectStore(STORE);
+  /** What `ask` asks of the store, once it is written: a full disk fails the transaction, not the request. */
+  async #run(mode, ask) {
+    this.#opening ??= opened(() => (this.#opening = null));
+    const transaction = (await this.#opening).transaction(STORE, mode);
+    const request = ask(transaction.objectStore(STORE));
+    await new Promise((resolve, reject) => {
+      transaction.oncomplete = resolve;
+      transaction.onabort = () => reject(transaction.error);
+    });
+    return request.result;
   }
 }
 
-function settled(request) {
-  return new Promise((resolve, reject) => {
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
+/** The database. lost: called when it could not be opened, or the browser closed it (the site's data were cleared). */
+async function opened(lost) {
+  try {
+    const opening = indexedDB.open(NAME, 1);
+    opening.onupgradeneeded = () => opening.result.createObjectStore(STORE, { keyPath: "id" });
+    return await new Promise((resolve, reject) => {
+      opening.onsuccess = () => resolve(Object.assign(opening.result, { onclose: lost }));
+      opening.onerror = () => reject(opening.error);
+    });
+  } catch (error) {
+    lost();
+    throw error;
+  }
 }

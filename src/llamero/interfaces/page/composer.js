@@ -2,6 +2,8 @@
 
 import { byId } from "./dom.js";
 
+const TOUCHED = matchMedia("(hover: none) and (pointer: coarse)").matches; // Enter breaks the line; focus brings up keys
+
 export class Composer {
   /** send(text): called with what was written; stop(): to end the answer; editLast(): Up in an empty box. */
   constructor({ send, stop, editLast }) {
@@ -17,7 +19,7 @@ export class Composer {
     this.box.addEventListener("input", () => this.#grow());
     this.box.addEventListener("keydown", (event) => {
       if (event.isComposing) return;
-      if (event.key === "Enter" && !event.shiftKey) {
+      if (event.key === "Enter" && !event.shiftKey && !TOUCHED) {
         event.preventDefault();
         if (!this.writing) this.#send();
       } else if (event.key === "ArrowUp" && !this.box.value && !event.altKey) {
@@ -48,7 +50,7 @@ export class Composer {
   }
 
   focus() {
-    this.box.focus();
+    if (!TOUCHED) this.box.focus();
   }
 
   #send() {

@@ -1,16 +1,22 @@
 // Conversations as a JSON file, out and in. What comes in is a stranger's: every value is checked and copied.
 
-import { emptyConversation } from "./tree.js";
+import { make } from "./dom.js";
 import { checkedSettings } from "./sampling.js";
+import { emptyConversation, freshId } from "./tree.js";
 
 const FORMAT = "llamero-conversations";
 const ROLES = new Set(["user", "assistant"]);
 const FINISHES = new Set(["stop", "length", "tool_calls", "stopped", "error"]);
 const MOST_CHARACTERS = 4_000_000; // of one message
 
-/** The text of a file that holds these conversations. */
-export function exported(conversations) {
-  return JSON.stringify({ format: FORMAT, version: 1, conversations }, null, 1);
+/** Give the reader a file of these conversations, called after `name`. */
+export function download(conversations, name) {
+  const text = JSON.stringify({ format: FORMAT, version: 1, conversations }, null, 1);
+  const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+  const day = new Date().toISOString().slice(0, 10);
+  const file = `llamero-${name.replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 40)}-${day}.json`;
+  make("a", { href: address, download: file }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
 /** The conversations in such a file, with new ids. Throws Error saying what is wrong with it. */
@@ -61,7 +67,7 @@ function checkedMessage(given, ids, where) {
   const parent = text(given.parent, `${where}, parent`);
   if (ids.has(id)) throw new Error(`${where} has an id that another has.`);
   if (!ids.has(parent)) throw new Error(`${where} follows a message that is not before it.`);
-  ids.set(id, crypto.randomUUID());
+  ids.set(id, freshId());
   const message = {
     id: ids.get(id),
     given: id,

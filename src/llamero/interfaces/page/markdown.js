@@ -13,42 +13,59 @@ parser.validateLink = (address) => safeAddress(address) !== null;
 const PLAIN = new Set(["p", "blockquote", "ul", "ol", "li", "thead", "tbody", "tr", "th", "td", "em", "strong", "s"]);
 const SCHEMES = new Set(["http:", "https:", "mailto:"]);
 
-/** A text that may still grow, shown as Markdown in `element`. Blocks that did not change keep their elements. */
+/**
+ * A text that may still grow, shown as Markdown in `element`. What is appended changes the last outermost block at most,
+ * or the one before, which a line that is not yet whole may turn out to go on with ("2" after a list, then "2. x");
+ * what stands before them is neither parsed nor built again.
+ */
 export class Markdown {
   element = make("div", { class: "markdown" });
-  #blocks = []; // {key, nodes}
+  #end = 0; // where the last blocks begin
+  #last = []; // those: {source, nodes}
 
+  /** Show the text, which begins as the one before. */
   update(text) {
-    const blocks = topLevel(parser.parse(text, {}), text.split("\n"));
+    const rest = text.slice(this.#end);
+    const blocks = topLevel(parser.parse(rest, {}), rest);
     let same = 0;
-    while (same < blocks.length && this.#blocks[same]?.key === blocks[same].key) same++;
-    for (const old of this.#blocks.splice(same)) for (const node of old.nodes) node.remove();
-    for (const { key, tokens } of blocks.slice(same)) {
+    while (same < blocks.length && this.#last[same]?.source === blocks[same].source) same++;
+    for (const { nodes } of this.#last.splice(same)) for (const node of nodes) node.remove();
+    for (const { source, tokens } of blocks.slice(same)) {
       const fragment = document.createDocumentFragment();
       build(tokens, fragment);
-      this.#blocks.push({ key, nodes: [...fragment.childNodes] });
+      this.#last.push({ source, nodes: [...fragment.childNodes] });
       this.element.append(fragment);
     }
+    const done = Math.max(0, blocks.length - 2);
+    this.#end += blocks[done]?.start ?? 0;
+    this.#last.splice(0, done);
   }
 
-  /** The text is whole: build it once more, for a link may be defined after its use. */
+  /** The text is whole: where links are defined in it, build it once more, for they may be defined after their use. */
   settle(text) {
-    if (/^ {0,3}\[[^\]]+\]:/m.test(text)) this.#blocks.splice(0).forEach(({ nodes }) => nodes.forEach((node) => node.remove()));
+    if (/^ {0,3}\[[^\]]+\]:/m.test(text)) {
+      this.element.replaceChildren();
+      this.#end = 0;
+      this.#last = [];
+    }
     this.update(text);
   }
 }
 
-/** The tokens of each outermost block, with its source as a key. */
-function topLevel(tokens, lines) {
+/** The outermost blocks of a text: {source, start (a place in the text), tokens}. */
+function topLevel(tokens, text) {
+  const lines = text.split("\n");
   const blocks = [];
   let open = [];
   let depth = 0;
+  let [line, start] = [0, 0];
   for (const token of tokens) {
     open.push(token);
     depth += token.nesting;
     if (depth > 0) continue;
-    const [start, end] = open[0].map ?? [0, 0];
-    blocks.push({ key: `${open[0].type} ${lines.slice(start, end).join("\n")}`, tokens: open });
+    const [first, end] = open[0].map;
+    while (line < first) start += lines[line++].length + 1;
+    blocks.push({ source: `${open[0].type} ${lines.slice(first, end).join("\n")}`, start, tokens: open });
     open = [];
   }
   return blocks;
@@ -90,9 +107,8 @@ function leaf(token) {
     case "code_inline":
       return make("code", {}, token.content);
     case "fence":
-      return codeBlock(token.content, token.info.trim().split(/\s+/)[0]);
     case "code_block":
-      return codeBlock(token.content, "");
+      return codeBlock(token.content.replace(/\n$/, ""), token.info.trim().split(/\s+/)[0].slice(0, 40));
     case "hr":
     case "hardbreak":
       return make(token.tag);

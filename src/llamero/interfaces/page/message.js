@@ -10,13 +10,14 @@ const NAMES = { user: "You", assistant: "Llama" };
 
 /**
  * The view of one message. `actions`: what happens on copy, edit, regenerate, choose, branch, inspect and remove, each
- * called with the message (edit: also the new text; choose: the version). tellModel: whether a model needs its name said.
+ * called with the message (edit: also the new text; choose: the version). isTold: whether a model's name needs to be said.
  */
 export class MessageView {
   #markdown = new Markdown();
   #asTokens = false;
   #editing = false;
-  #shown = null; // the state that is shown
+  #body = []; // what the body was made of
+  #foot = []; // what the foot was made of
 
   constructor(message, actions) {
     this.message = message;
@@ -33,20 +34,26 @@ export class MessageView {
     this.element.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  /** Show the message as it is now. writing: the Writing at work on it, or null. */
+  /** Show the message as it is now in its conversation. last: whether it is the last one read. */
   update(conversation, writing, last) {
     this.conversation = conversation;
+    this.element.classList.toggle("last", last);
+    this.draw(writing);
+  }
+
+  /** Show the message as it is now. writing: the Writing at work on it, or null. */
+  draw(writing) {
     this.element.setAttribute("aria-busy", String(Boolean(writing)));
     this.element.classList.toggle("writing", Boolean(writing));
-    this.element.classList.toggle("last", last);
-    if (!this.#editing) this.#showBody(writing);
-    const { index, all } = versions(conversation, this.message);
-    const named = this.actions.tellModel(this.message.model);
-    const state = [Boolean(writing), index, all.length, this.#asTokens, this.#editing, named].join();
-    if (state === this.#shown) return;
-    this.#shown = state;
-    const parts = this.#editing || writing ? [] : [this.#switch(index, all), this.#tools(), this.#figures()];
-    this.foot.replaceChildren(...parts.filter(Boolean));
+    if (this.#editing) return;
+    const { content, error, finish, figures, model } = this.message;
+    const body = [Boolean(writing), writing?.progress, content, error, this.#asTokens];
+    if (!same(body, this.#body)) this.#showBody(writing);
+    this.#body = body;
+    const { index, all } = versions(this.conversation, this.message);
+    const foot = [Boolean(writing), index, all.length, this.#asTokens, this.actions.isTold(model), finish, figures];
+    if (!same(foot, this.#foot)) this.foot.replaceChildren(...(writing ? [] : this.#parts(index, all)));
+    this.#foot = foot;
   }
 
   /** Change the text in place. */
@@ -58,10 +65,10 @@ export class MessageView {
     box.value = message.content;
     const done = (save) => {
       this.#editing = false;
-      this.#shown = null;
-      if (save && (message.role === "user" || box.value !== message.content)) this.actions.edit(message, box.value);
-      else this.update(this.conversation, null, this.element.classList.contains("last"));
-      this.element.isConnected && this.element.focus();
+      this.#body = this.#foot = [];
+      this.draw(null);
+      if (save && box.value.trim() && (message.role === "user" || box.value !== message.content)) this.actions.edit(message, box.value);
+      if (this.element.isConnected) this.element.focus();
     };
     const save = make("button", { type: "button", class: "button primary", on: { click: () => done(true) } },
       message.role === "user" ? "Send as a new version" : "Save as a new version");
@@ -78,22 +85,25 @@ export class MessageView {
   }
 
   #showBody(writing) {
-    const { message } = this;
+    const { role, content, error, tokens } = this.message;
     const parts = [];
-    if (message.role !== "assistant") {
-      parts.push(make("div", { class: "said" }, message.content));
+    if (role !== "assistant") {
+      parts.push(make("div", { class: "said" }, content));
     } else if (this.#asTokens && !writing) {
-      parts.push(this.body.querySelector(".tokens") ?? tokenView(message.tokens));
-    } else if (message.content) {
-      if (writing) this.#markdown.update(message.content);
-      else this.#markdown.settle(message.content);
+      parts.push(tokenView(tokens));
+    } else if (content) {
+      if (writing) this.#markdown.update(content);
+      else this.#markdown.settle(content);
       parts.push(this.#markdown.element);
     }
-    if (writing && !message.content) parts.push(waiting(writing.progress));
-    if (message.error && !writing) parts.push(make("p", { class: "error", role: "alert" }, icon("warning"), make("span", {}, message.error)));
-    if (!writing && !message.content && !message.error) parts.push(make("p", { class: "empty" }, "(an empty answer)"));
-    const same = parts.length === this.body.childNodes.length && parts.every((part, index) => part === this.body.childNodes[index]);
-    if (!same) this.body.replaceChildren(...parts);
+    if (writing && !content) parts.push(waiting(writing.progress));
+    if (error && !writing) parts.push(make("p", { class: "error", role: "alert" }, icon("warning"), make("span", {}, error)));
+    if (!writing && !content && !error) parts.push(make("p", { class: "empty" }, "(an empty answer)"));
+    if (!same(parts, this.body.childNodes)) this.body.replaceChildren(...parts);
+  }
+
+  #parts(index, all) {
+    return [this.#switch(index, all), this.#tools(), this.#figures()].filter(Boolean);
   }
 
   #switch(index, all) {
@@ -120,13 +130,13 @@ export class MessageView {
       iconButton("branch", "Continue from here in a new chat", () => actions.branch(message)),
       iconButton("trash", "Delete this message and what follows", () => actions.remove(message)),
     ];
-    return make("span", { class: "tools", role: "toolbar", "aria-label": "What to do with it" }, ...tools);
+    return make("span", { class: "tools", role: "group", "aria-label": "What to do with it" }, ...tools);
   }
 
   #tokensButton() {
     const toggle = () => {
       this.#asTokens = !this.#asTokens;
-      this.update(this.conversation, null, this.element.classList.contains("last"));
+      this.draw(null);
       this.foot.querySelector("[aria-pressed]").focus();
     };
     return iconButton("chances", "Token probabilities", toggle, { "aria-pressed": String(this.#asTokens) });
@@ -135,7 +145,7 @@ export class MessageView {
   #figures() {
     if (this.message.role !== "assistant") return null;
     const { model, ...rest } = this.message;
-    const found = phrases(this.actions.tellModel(model) ? this.message : rest);
+    const found = phrases(this.actions.isTold(model) ? this.message : rest);
     return found.length ? make("span", { class: "figures" }, ...found.map(({ text, title }) => make("span", { title }, text))) : null;
   }
 
@@ -144,8 +154,13 @@ export class MessageView {
     const { index, all } = versions(this.conversation, this.message);
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (step && all[index + step]) (event.preventDefault(), this.actions.choose(all[index + step]));
-    if (event.key === "e") (event.preventDefault(), this.edit());
+    if (event.key === "e" && !this.element.classList.contains("writing")) (event.preventDefault(), this.edit());
   }
+}
+
+/** Whether two lists hold the same things. */
+function same(some, others) {
+  return some.length === others.length && some.every((each, index) => each === others[index]);
 }
 
 function waiting(progress) {

@@ -43,6 +43,8 @@ export function walkable(list, selector, describe) {
     show(at(event));
   });
   list.addEventListener("focusout", hidePopover);
+  list.addEventListener("wheel", hidePopover, { passive: true }); // what it stood beside moves away
+  list.addEventListener("touchmove", hidePopover, { passive: true });
   list.addEventListener("keydown", (event) => {
     const all = [...list.querySelectorAll(selector)];
     const here = all.indexOf(at(event));

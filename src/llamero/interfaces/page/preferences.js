@@ -3,32 +3,48 @@
 const PREFIX = "llamero.";
 const USUAL = { theme: "system", model: "", defaults: { system: "", settings: {} }, sidebar: true };
 
-function stored(storage, name) {
-  try {
-    return JSON.parse(storage.getItem(PREFIX + name)) ?? undefined;
-  } catch {
-    return undefined; // no storage, or not ours
+/** One of the browser's storages. Where it is forbidden or full, what is set holds as long as the page is open. */
+class Store {
+  #held = new Map();
+
+  /** area: gives the storage; asking for it may already fail. */
+  constructor(area) {
+    this.area = area;
+  }
+
+  get(name) {
+    if (this.#held.has(name)) return this.#held.get(name) ?? undefined;
+    try {
+      return JSON.parse(this.area().getItem(PREFIX + name)) ?? undefined;
+    } catch {
+      return undefined; // no storage, or not ours
+    }
+  }
+
+  /** Set a value; null takes it away. */
+  set(name, value) {
+    try {
+      if (value === null) this.area().removeItem(PREFIX + name);
+      else this.area().setItem(PREFIX + name, JSON.stringify(value));
+      this.#held.delete(name);
+    } catch {
+      this.#held.set(name, value);
+    }
   }
 }
 
-function store(storage, name, value) {
-  try {
-    if (value === null) storage.removeItem(PREFIX + name);
-    else storage.setItem(PREFIX + name, JSON.stringify(value));
-  } catch {
-    // no storage: it holds until the tab is closed
-  }
-}
+const ofBrowser = new Store(() => localStorage);
+const ofTab = new Store(() => sessionStorage);
 
 export const preferences = {
-  get: (name) => stored(localStorage, name) ?? USUAL[name],
-  set: (name, value) => store(localStorage, name, value),
+  get: (name) => ofBrowser.get(name) ?? USUAL[name],
+  set: (name, value) => ofBrowser.set(name, value),
 
   /** The API key: of this tab, or remembered. */
-  key: () => stored(sessionStorage, "key") ?? stored(localStorage, "key") ?? "",
+  key: () => ofTab.get("key") ?? ofBrowser.get("key") ?? "",
   setKey(key, remember) {
-    store(sessionStorage, "key", key || null);
-    store(localStorage, "key", remember && key ? key : null);
+    ofTab.set("key", key || null);
+    ofBrowser.set("key", remember && key ? key : null);
   },
-  remembersKey: () => stored(localStorage, "key") !== undefined,
+  remembersKey: () => ofBrowser.get("key") !== undefined,
 };

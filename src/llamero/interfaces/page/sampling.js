@@ -45,7 +45,8 @@ export function checkedSettings(given) {
 export function chatBody({ model, system, settings, messages }) {
   const { logprobs = 5, overflow = "truncate", stop, ...rest } = settings;
   const said = messages.map(({ role, content }) => ({ role, content }));
-  const body = { model, messages: system.trim() ? [{ role: "system", content: system }, ...said] : said, ...rest };
+  const body = { messages: system.trim() ? [{ role: "system", content: system }, ...said] : said, ...rest };
+  if (model) body.model = model; // else the server's first
   if (stop?.length) body.stop = stop;
   if (logprobs) Object.assign(body, { logprobs: true, top_logprobs: logprobs });
   return { ...body, overflow };

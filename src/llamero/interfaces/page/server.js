@@ -2,12 +2,11 @@
 
 import { readEvents } from "./events.js";
 
-/** What the server refused, in its words. status 0: it was not reached. */
-export class ServerError extends Error {
-  constructor(message, status, code = null) {
+/** What the server refused, in its words. status 0: it was not reached, or the connection broke off. */
+class ServerError extends Error {
+  constructor(message, status) {
     super(message);
     this.status = status;
-    this.code = code;
   }
 }
 
@@ -29,16 +28,22 @@ export class Server {
   async *chat(body, signal) {
     const options = { stream: true, stream_options: { include_usage: true } };
     const response = await this.#ask("v1/chat/completions", { ...body, ...options }, signal);
-    for await (const event of readEvents(response.body)) {
-      if (event.comment !== undefined) {
-        const progress = progressOf(event.comment);
-        if (progress) yield { progress };
-      } else if (event.data !== "[DONE]") {
-        const chunk = JSON.parse(event.data);
-        if (chunk.error) throw new ServerError(chunk.error.message, response.status, chunk.error.code);
-        yield { chunk };
+    try {
+      for await (const event of readEvents(response.body)) {
+        if (event.data === "[DONE]") return;
+        if (event.comment !== undefined) {
+          const progress = progressOf(event.comment);
+          if (progress) yield { progress };
+        } else {
+          const chunk = JSON.parse(event.data);
+          if (chunk.error) throw new ServerError(chunk.error.message, response.status);
+          yield { chunk };
+        }
       }
+    } catch (error) {
+      if (error.name === "AbortError" || error instanceof ServerError) throw error;
     }
+    throw new ServerError("The connection broke off before the answer ended. Was the server stopped?", 0);
   }
 
   async #ask(address, body, signal) {
@@ -56,7 +61,7 @@ export class Server {
     if (response.ok) return response;
     const told = await response.json().catch(() => ({}));
     const message = told.error?.message ?? `The server answered ${response.status}.`;
-    throw new ServerError(message, response.status, told.error?.code ?? null);
+    throw new ServerError(message, response.status);
   }
 }
 

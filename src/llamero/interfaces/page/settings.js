@@ -95,7 +95,10 @@ export class SettingsSheet {
     const chosen = document.querySelector(`input[name="theme"][value="${preferences.get("theme")}"]`);
     if (chosen) chosen.checked = true;
     for (const radio of document.querySelectorAll('input[name="theme"]')) {
-      radio.addEventListener("change", () => applyTheme(radio.value));
+      radio.addEventListener("change", () => {
+        preferences.set("theme", radio.value);
+        applyTheme();
+      });
     }
   }
 

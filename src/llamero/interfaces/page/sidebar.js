@@ -44,13 +44,9 @@ export class Sidebar {
     const focused = this.list.contains(document.activeElement) && document.activeElement.closest(".chat")?.dataset.id;
     const words = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const found = this.#conversations.filter((conversation) => holds(conversation, words));
-    const groups = new Map();
-    for (const conversation of found) {
-      const name = groupOf(conversation.updated);
-      groups.set(name, [...(groups.get(name) ?? []), this.#item(conversation)]);
-    }
-    const parts = [...groups].map(([name, items]) => {
+    const parts = [...Map.groupBy(found, ({ updated }) => groupOf(updated))].map(([name, group]) => {
       const id = `group-${name.replace(/\W/g, "")}`;
+      const items = group.map((conversation) => this.#item(conversation));
       return make("section", { "aria-labelledby": id }, make("h3", { id }, name), make("ul", {}, ...items));
     });
     if (!found.length) parts.push(make("p", { class: "none" }, words.length ? "Nothing found." : "Conversations will be listed here."));

@@ -1,6 +1,6 @@
 // The conversation being read, from top to bottom; keeps the end in view while an answer grows, unless one scrolled up.
 
-import { make } from "./dom.js";
+import { byId, make } from "./dom.js";
 import { MessageView } from "./message.js";
 import { path } from "./tree.js";
 
@@ -14,21 +14,22 @@ const STARTERS = [
 export class Transcript {
   #views = new Map(); // id -> MessageView
   #following = true;
-  #frame = 0;
+  #waiting = new Set(); // ids of messages to be shown anew
+  #free = 0; // when they may be (ms)
 
-  /** scroller: what scrolls; list: where messages go. start: called with the text of a starter that was chosen. */
-  constructor(scroller, list, actions, start) {
-    Object.assign(this, { scroller, list, actions, start });
-    scroller.addEventListener("scroll", () => (this.#following = this.#gap() < NEAR), { passive: true });
+  /** start: called with the text of a starter that was chosen. */
+  constructor(writings, actions, start) {
+    Object.assign(this, { writings, actions, start, scroller: byId("scroller"), list: byId("transcript") });
+    this.scroller.addEventListener("scroll", () => (this.#following = this.#gap() < NEAR), { passive: true });
   }
 
-  /** Show a conversation. writings: message id -> Writing. */
-  show(conversation, writings) {
+  /** Show a conversation. */
+  show(conversation) {
     const messages = path(conversation);
     const shown = messages.map((message, index) => {
       let view = this.#views.get(message.id);
       if (view?.message !== message) this.#views.set(message.id, (view = new MessageView(message, this.actions)));
-      view.update(conversation, writings.get(message.id) ?? null, index === messages.length - 1);
+      view.update(conversation, this.writings.get(message.id), index === messages.length - 1);
       return view.element;
     });
     const ids = new Set(conversation.messages.map((message) => message.id));
@@ -39,15 +40,21 @@ export class Transcript {
     if (this.#following) this.toEnd();
   }
 
-  /** The same on the next frame: for text that comes faster than the screen shows it. */
-  showSoon(conversation, writings) {
-    if (!this.#frame) this.#frame = requestAnimationFrame(() => ((this.#frame = 0), this.show(conversation, writings)));
+  /** Show a message that grows, on a frame to come; a long one seldom enough that three quarters of the time are free. */
+  showSoon(id) {
+    if (!this.#waiting.size) requestAnimationFrame(() => this.#showWaiting());
+    this.#waiting.add(id);
   }
 
-  /** Forget a frame that was to come. */
-  cancel() {
-    cancelAnimationFrame(this.#frame);
-    this.#frame = 0;
+  #showWaiting() {
+    const begun = performance.now();
+    if (begun < this.#free) return requestAnimationFrame(() => this.#showWaiting());
+    for (const id of this.#waiting) this.#views.get(id)?.draw(this.writings.get(id));
+    this.#waiting.clear();
+    if (this.#following) this.toEnd();
+    const now = performance.now();
+    this.#free = now + 3 * (now - begun);
+    return 0;
   }
 
   toEnd() {

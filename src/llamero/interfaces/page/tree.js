@@ -4,11 +4,16 @@
 //                messages: [message] in the order they came, chosen: {parent id or "": child id}}
 // message:      {id, parent ("" at the root), role, content, created, ...} and, for answers, what writing.js notes
 
+/** An id that nothing else has. (crypto.randomUUID is withheld from pages that came over plain HTTP.) */
+export function freshId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** A conversation with nothing in it. */
 export function emptyConversation({ model = "", system = "", settings = {} } = {}) {
   const now = Date.now();
   return {
-    id: crypto.randomUUID(),
+    id: freshId(),
     title: "New chat",
     named: false,
     created: now,
@@ -55,7 +60,7 @@ export function pathTo(conversation, id) {
 
 /** Put a message after `parent` and read on with it; returns it. */
 export function add(conversation, parent, role, content = "") {
-  const message = { id: crypto.randomUUID(), parent, role, content, created: Date.now() };
+  const message = { id: freshId(), parent, role, content, created: Date.now() };
   conversation.messages.push(message);
   conversation.chosen[parent] = message.id;
   touch(conversation);
@@ -79,10 +84,37 @@ export function remove(conversation, id) {
   const gone = new Set([id]);
   for (const message of conversation.messages) if (gone.has(message.parent)) gone.add(message.id);
   conversation.messages = conversation.messages.filter((message) => !gone.has(message.id));
-  for (const [parent, child] of Object.entries(conversation.chosen)) {
-    if (gone.has(parent) || gone.has(child)) delete conversation.chosen[parent];
-  }
   touch(conversation);
+}
+
+/** Put back what was taken out since `before`, its messages then, and read on with the message of an id. */
+export function putBack(conversation, before, id) {
+  const known = new Set(before.map((message) => message.id));
+  conversation.messages = [...before, ...conversation.messages.filter((message) => !known.has(message.id))];
+  choose(conversation, id);
+  touch(conversation);
+}
+
+/**
+ * Take in what another tab made of a conversation; our messages stay the same objects. A message only grows, so of two
+ * the longer is the newer. writing: ids of those being written here; while there are any, none of ours is taken for
+ * deleted. True where ours is ahead, and the other tab should be told.
+ */
+export function takeIn(ours, { messages, chosen, ...rest }, writing) {
+  const own = new Map(ours.messages.map((message) => [message.id, message]));
+  let ahead = false;
+  const together = messages.map((theirs) => {
+    const mine = own.get(theirs.id);
+    own.delete(theirs.id);
+    if (!mine || writing.has(mine.id)) return mine ?? theirs;
+    const newer = mine.content.length > theirs.content.length || Boolean(mine.finish && !theirs.finish);
+    ahead ||= newer;
+    return newer ? mine : Object.assign(mine, theirs);
+  });
+  Object.assign(ours, rest);
+  ours.messages = writing.size ? [...together, ...own.values()] : together;
+  ours.chosen = writing.size ? { ...chosen, ...ours.chosen } : chosen;
+  return ahead;
 }
 
 /** A new conversation that begins with the messages up to one of them. */
@@ -100,7 +132,7 @@ export function touch(conversation) {
 }
 
 function shortened(text) {
-  const line = text.replace(/\s+/g, " ").trim();
+  const line = text.slice(0, 500).replace(/\s+/g, " ").trim();
   const characters = Array.from(line);
   return characters.length > 60 ? `${characters.slice(0, 59).join("").trimEnd()}…` : line || "New chat";
 }

@@ -16,12 +16,12 @@ export class Writing {
   #abort = new AbortController();
   /** What the server says before the first piece: {what, done, total}, or null. */
   progress = null;
+  /** Whether the server wanted another key. */
+  refused = false;
 
-  /** changed: called whenever the message or the progress has. */
-  constructor(server, message, changed) {
-    this.server = server;
-    this.message = message;
-    this.changed = changed;
+  /** message: of the conversation, to be filled. changed: called whenever the message or the progress has. */
+  constructor(server, conversation, message, changed) {
+    Object.assign(this, { server, conversation, message, changed });
   }
 
   /** Stop; what was written stays. */
@@ -29,7 +29,7 @@ export class Writing {
     this.#abort.abort();
   }
 
-  /** Write until the end. Throws ServerError of status 401, for which a key may help; others are noted. */
+  /** Write until the end, whatever it is: the message says it. */
   async run(body) {
     const { message } = this;
     const started = performance.now();
@@ -45,7 +45,7 @@ export class Writing {
       }
       message.finish ??= "stop";
     } catch (error) {
-      if (error.status === 401) throw error;
+      this.refused = error.status === 401;
       message.finish = error.name === "AbortError" ? "stopped" : "error";
       if (message.finish === "error") message.error = error.message;
     } finally {
