@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from time import process_time
 from typing import Any
 
 import pytest
@@ -99,6 +100,7 @@ CALLS: dict[str, tuple[str, str, list[tuple[str, Any]]]] = {
         [("add", {"a": [1, 2.5, -0.5, 1000.0, 16, 1000, True, False, None, [], {"k": {"1": "v"}}], "b": 'x"y'})],
     ),
     "python with JSON's words": ("[add(a=true, b=null)]", "", [("add", {"a": True, "b": None})]),
+    "python with a set": ("[add(a={1, 'x y'})]", "", [("add", {"a": {"1": None, "x y": None}})]),
     "python with names": (
         "[get_weather(city=Lima, unit=temp.C)]",
         "",
@@ -226,6 +228,30 @@ def test_an_answer_that_is_cut_keeps_what_came(answer: str) -> None:
             assert (whole + answer).startswith(text.strip()) or text.strip() in answer
 
 
+@pytest.mark.parametrize("line", ['{"parameters": [\n', '{"parameters": "{\n', "<function=", "[\n"])
+def test_beginnings_without_end_take_no_time(line: str) -> None:
+    answer = line * (40_000 // len(line)) + "Done."
+    started = process_time()
+    text, calls = made(read([answer]))
+    assert (text, calls) == (answer, [])
+    assert process_time() - started < 5  # a minute, when each is read to the end
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(VALUES)
+def test_python_s_values_become_json_s(value: Any) -> None:
+    for answer in (f"[add(a={value!r}, b={value!r})]", f"[add({value!r}, {value!r})]"):
+        text, [(name, arguments)] = made(read([answer]))
+        assert (text, name, json.loads(arguments)) == ("", "add", {"a": value, "b": value})
+
+
 def test_arguments_come_as_they_are_written() -> None:
     parser = CallParser(FUNCTIONS)
     parser.push('{"name": "get_weather", "parameters": {"ci')
@@ -235,7 +261,7 @@ def test_arguments_come_as_they_are_written() -> None:
     ]
     parser = CallParser(FUNCTIONS)
     assert [type(event).__name__ for event in parser.push('[get_weather(city="Li')] == ["CallBegun", "CallArguments"]
-    assert parser.push("ma") == [CallArguments(0, "ma")]
+    assert parser.push("ma") == [CallArguments(0, 0, "ma")]
 
 
 def test_each_call_has_an_id_of_its_own() -> None:

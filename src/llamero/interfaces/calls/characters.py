@@ -10,17 +10,25 @@ Rule: TypeAlias = Generator[None, None, T]
 """A rule of a syntax: it yields where it needs a character that has not come yet."""
 
 
+_MOST_DOUBTFUL = 100_000  # characters that are read twice at most, whatever an answer holds
+
+
 class Wrong(Exception):
     """What was read is not what the rule is for."""
 
 
 class Characters:
-    """The characters of a stream. "" stands for its end."""
+    """The characters of a stream. "" stands for its end.
+
+    Rules that may be wrong read so much of it in all, and are wrong after that: otherwise each of n beginnings that
+    never end would be read up to the end of the stream.
+    """
 
     def __init__(self) -> None:
         self._text = ""
         self._at = 0
         self._kept: int | None = None  # where a rule that may be wrong began
+        self._doubtful = _MOST_DOUBTFUL  # characters that such rules may still read
         self._over = False
         self.exhausted = False  # whether a rule has asked for more than there was
 
@@ -38,6 +46,8 @@ class Characters:
 
     def peek(self, ahead: int = 0) -> Rule[str]:
         """The next character, or one further ahead; it stays."""
+        if self._kept is not None and self._at - self._kept > self._doubtful:
+            raise Wrong
         while self._at + ahead >= len(self._text):
             if self._over:
                 self.exhausted = self.exhausted or not ahead
@@ -86,4 +96,5 @@ class Characters:
     def back(self) -> None:
         """Give back what was taken since `keep`."""
         if self._kept is not None:
+            self._doubtful -= self._at - self._kept
             self._at, self._kept, self.exhausted = self._kept, None, False

@@ -15,8 +15,9 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class CallBegun:
-    """The answer's `call`-th call, from 0, and whom it calls. id: fresh, for the result to name."""
+    """Answer `index` calls a function: its `call`-th call, from 0. id: fresh, for the result to name."""
 
+    index: int
     call: int
     id: str
     name: str
@@ -24,16 +25,18 @@ class CallBegun:
 
 @dataclass(frozen=True, slots=True)
 class CallArguments:
-    """More of a call's arguments, as text of one JSON object."""
+    """More of the arguments of answer `index`'s call, as text of one JSON object."""
 
+    index: int
     call: int
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class CallEnded:
-    """A call is whole."""
+    """Answer `index`'s call is whole."""
 
+    index: int
     call: int
 
 

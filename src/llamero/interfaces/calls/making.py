@@ -12,11 +12,12 @@ from llamero.interfaces.calls.events import CallArguments, CallBegun, CallEnded,
 class Making:
     """Where rules read from and what they make.
 
-    functions: the names that may be called, each with the names of its parameters in order.
+    functions: the names that may be called, each with the names of its parameters in order. index: the answer's number.
     """
 
-    def __init__(self, functions: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, functions: Mapping[str, tuple[str, ...]], index: int) -> None:
         self.characters = Characters()
+        self._index = index
         self.functions = functions
         self.calls = 0
         self.current: str | None = None  # the function whose call is being read
@@ -32,20 +33,20 @@ class Making:
         """From here on it is a call, and nothing is given back."""
         self.characters.commit()
         self.current = name
-        self._events.append(CallBegun(self.calls, f"call_{secrets.token_hex(12)}", name))
+        self._events.append(CallBegun(self._index, self.calls, f"call_{secrets.token_hex(12)}", name))
 
     def argue(self, text: str) -> None:
         """More of the arguments, as JSON text."""
         if text:
             last = self._events[-1] if self._events else None
             if isinstance(last, CallArguments):
-                self._events[-1] = CallArguments(self.calls, last.text + text)
+                self._events[-1] = CallArguments(self._index, self.calls, last.text + text)
             else:
-                self._events.append(CallArguments(self.calls, text))
+                self._events.append(CallArguments(self._index, self.calls, text))
 
     def end(self) -> None:
         """The call is over."""
-        self._events.append(CallEnded(self.calls))
+        self._events.append(CallEnded(self._index, self.calls))
         self.calls += 1
         self.current = None
 

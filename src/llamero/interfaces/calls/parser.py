@@ -32,21 +32,17 @@ CODE = ("code_interpreter", "python", "ipython")
 class CallParser:
     """Turns an answer's text into words and calls; however the text is cut into pieces, they come out the same.
 
-    functions: what may be called: names, each with the names of its parameters in their order.
+    functions: what may be called: names, each with the names of its parameters in their order. index: the answer's
+    number, which its events carry.
     """
 
-    def __init__(self, functions: Mapping[str, Sequence[str]]) -> None:
-        self._making = Making({name: tuple(parameters) for name, parameters in functions.items()})
+    def __init__(self, functions: Mapping[str, Sequence[str]], index: int = 0) -> None:
+        self._making = Making({name: tuple(parameters) for name, parameters in functions.items()}, index)
         self._blank = ""  # held back: it goes if a call follows
         self._open = False  # inside the brackets of a list of calls
         self._cut = False
         self._broken = False  # the answer was cut inside of what may have been a call
         self._rule: Rule[None] | None = self._answer()
-
-    @property
-    def calls(self) -> int:
-        """How many calls are whole."""
-        return self._making.calls
 
     def push(self, text: str) -> list[CallEvent]:
         """What is certain now."""

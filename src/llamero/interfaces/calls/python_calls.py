@@ -123,9 +123,8 @@ def _container(characters: Characters, out: Out, level: int) -> Rule[None]:
             yield from characters.take()
             break
         out(", " * (count > 0))
-        if mapping:
-            yield from _key(characters, out, level)
-        yield from _value(characters, out, level)
+        if not mapping or (yield from _key(characters, out, level)):
+            yield from _value(characters, out, level)
         count += 1
         yield from characters.blanks()
         if (yield from characters.peek()) == ",":
@@ -135,15 +134,18 @@ def _container(characters: Characters, out: Out, level: int) -> Rule[None]:
     out("}" if mapping else "]")
 
 
-def _key(characters: Characters, out: Out, level: int) -> Rule[None]:
-    """A key of a mapping, which is text in JSON whatever it was, and its colon."""
+def _key(characters: Characters, out: Out, level: int) -> Rule[bool]:
+    """A key of a mapping, which is text in JSON whatever it was; whether a value follows; a set's are null."""
     held: list[str] = []
     yield from _value(characters, held.append, level)
     key = "".join(held)
     yield from characters.blanks()
-    if (yield from characters.literal(":")):
-        yield from characters.blanks()
-        out((key if key.startswith('"') else json.dumps(key)) + ": ")
+    valued = yield from characters.literal(":")
+    yield from characters.blanks()
+    if not (yield from characters.peek()):
+        return False  # cut
+    out((key if key.startswith('"') else json.dumps(key)) + (": " if valued else ": null"))
+    return valued
 
 
 def _number(characters: Characters, out: Out) -> Rule[None]:

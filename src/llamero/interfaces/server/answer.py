@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeAlias
 from llamero.engine.context import Overflow
 from llamero.engine.form import Form as Form  # part of these words
 from llamero.engine.sampling import Sampling
+from llamero.interfaces.calls.events import CallArguments as CallArguments
+from llamero.interfaces.calls.events import CallBegun as CallBegun
 
 Finish: TypeAlias = Literal["stop", "length", "tool_calls"]
 Message: TypeAlias = Mapping[str, Any]
@@ -139,25 +141,6 @@ class Text:
     index: int
     text: str
     logprobs: tuple[Spelt, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CallBegun:
-    """Answer `index` calls a function: its `call`-th call, from 0."""
-
-    index: int
-    call: int
-    id: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallArguments:
-    """More of the arguments of a call, as JSON text."""
-
-    index: int
-    call: int
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ def _writer(served: Served, plan: Plan, index: int, run: Run, tally: Tally, mail
     speech = Speech(
         tokenizer.stream(start=plan.prompt.fresh and run.matcher is None),  # a form may begin with a space
         Stops(plan.ask.stop),
-        parser_of(tools),
+        parser_of(tools, index),
         marks_of(tokenizer.special_tokens) if tools else {},
         one_call=bool(tools and not tools.parallel),
     )

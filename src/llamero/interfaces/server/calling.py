@@ -53,11 +53,11 @@ def called_form(tools: Tools | None, form: Form | None, syntax: Syntax | None) -
     return Form(kind="grammar", source=f"{source}answer: %json {json_within(enforceable(schema))}\n")
 
 
-def parser_of(tools: Tools | None) -> CallParser | None:
-    """What finds calls in an answer; None where none may be made."""
+def parser_of(tools: Tools | None, index: int) -> CallParser | None:
+    """What finds calls in answer `index`; None where none may be made."""
     if tools is None or tools.choice == "none":
         return None
-    return CallParser({tool.name: tuple(tool.parameters.get("properties", {})) for tool in tools.functions})
+    return CallParser({tool.name: tuple(tool.parameters.get("properties", {})) for tool in tools.functions}, index)
 
 
 def marks_of(special_tokens: Mapping[str, int]) -> dict[int, str]:

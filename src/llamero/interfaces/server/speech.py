@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from llamero.engine.text import Stops, StreamDecoder
-from llamero.interfaces.calls import events as calls
+from llamero.interfaces.calls.events import CallBegun, CallEnded, CallEvent, Words
 from llamero.interfaces.calls.parser import CallParser
 
-Said: TypeAlias = list[calls.CallEvent]
+Said: TypeAlias = list[CallEvent]
 
 
 class Speech:
@@ -54,12 +54,12 @@ class Speech:
     def _heard(self, text: str) -> Said:
         if self._parser:
             return self._noted(self._parser.push(text)) if text else []
-        return [calls.Words(text)] if text else []
+        return [Words(text)] if text else []
 
     def _noted(self, said: Said) -> Said:
         for place, event in enumerate(said):
-            self.called = self.called or isinstance(event, calls.CallBegun)
-            if self._one_call and isinstance(event, calls.CallEnded):
+            self.called = self.called or isinstance(event, CallBegun)
+            if self._one_call and isinstance(event, CallEnded):
                 self.ended = True
                 return said[:place]
         return said

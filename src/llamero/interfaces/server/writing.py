@@ -8,8 +8,8 @@ from time import perf_counter
 
 from llamero.engine.request import Run
 from llamero.engine.sampling import Choice
-from llamero.interfaces.calls import events as calls
-from llamero.interfaces.server.answer import CallArguments, CallBegun, Ended, Event, Finish, Reading, Text, Times
+from llamero.interfaces.calls.events import CallEnded, Words
+from llamero.interfaces.server.answer import Ended, Event, Finish, Reading, Text, Times
 from llamero.interfaces.server.speech import Said, Speech
 from llamero.interfaces.server.spelling import spelt
 from llamero.interfaces.server.tally import Tally
@@ -56,7 +56,7 @@ class Writer:
         self._tally.wrote(1)
         said = self._speech.push(choice.id)
         if choice.logprob is not None:
-            words = [event.text for event in said[:1] if isinstance(event, calls.Words)]
+            words = [event.text for event in said[:1] if isinstance(event, Words)]
             self._put(Text(self._index, "".join(words), (spelt(choice, self._spell),)))
             said = said[len(words) :]
         self._tell(said)
@@ -76,13 +76,10 @@ class Writer:
 
     def _tell(self, said: Said) -> None:
         for event in said:
-            match event:
-                case calls.Words(text):
-                    self._put(Text(self._index, text))
-                case calls.CallBegun(call, name, function):
-                    self._put(CallBegun(self._index, call, name, function))
-                case calls.CallArguments(call, text):
-                    self._put(CallArguments(self._index, call, text))
+            if isinstance(event, Words):
+                self._put(Text(self._index, event.text))
+            elif not isinstance(event, CallEnded):
+                self._put(event)
 
     def _end(self, reason: Finish) -> None:
         self._tally.ended(self.run)
