@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from llamero.engine.cost import StepCost
 from llamero.engine.draft import DraftModel
 from llamero.engine.drafter import Drafter, Luck
 from llamero.engine.generate import Engine
 from llamero.engine.ngram import NgramDrafter
 from llamero.engine.request import Request, Run
 from llamero.engine.sampling import Choice, Logits, Sampling
-from llamero.engine.speculate import Speculation, StepCost
+from llamero.engine.speculate import Speculation
 from llamero.errors import SettingError
 from llamero.formats.blocks import F32
 from llamero.formats.tensor import Tensor, TensorInfo
@@ -78,8 +79,8 @@ def speculate(engine: Engine[Any, Any], drafter: Drafter, *, cheap: bool = True)
     """cheap: believe from the start that steps of many rows take no longer than others."""
     engine.speculation = Speculation(drafter)
     if cheap:
-        engine.speculation.note(1, 0, 1.0)
-        engine.speculation.note = lambda *_: None  # type: ignore[method-assign]
+        engine.scheduler.cost.note(1, 0, 1.0)
+        engine.scheduler.cost.note = lambda *_: None  # type: ignore[method-assign]
     return engine
 
 
@@ -422,6 +423,29 @@ def test_a_crowd_that_comes_and_goes(exact: Make, kind: str) -> None:
     assert (standing.pages_used, standing.writing, standing.reading, standing.waiting) == (0, 0, 0, 0)
 
 
+def test_a_step_that_is_broken_off_leaves_no_guesses_behind(make_engine: Make) -> None:
+    asked = requests(GREEDY, many=2)
+    answers = plainly(make_engine(), asked)
+    engine = speculate(make_engine(), Prophet(answers, 1.0, 61))
+    heard = [Heard(), Heard()]
+    for request, one in zip(asked, heard, strict=True):
+        engine.scheduler.submit(engine.plan(request), one)
+    engine.scheduler.step()
+    swiglu = engine.ops.swiglu
+
+    def interrupted(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    engine.ops.swiglu = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        engine.scheduler.step()
+    engine.ops.swiglu = swiglu
+    engine.speculation = None
+    while engine.scheduler.step():
+        pass
+    assert [[choice.id for choice in one.choices] for one in heard] == list(answers.values())
+
+
 def test_a_run_without_room_for_guesses(make_engine: Make) -> None:
     """Its drafter is not asked, and hears nothing."""
     engine = speculate(make_engine(), NgramDrafter())
@@ -521,12 +545,12 @@ def test_what_steps_take_is_learnt() -> None:
 def test_guessing_is_left_where_it_does_not_pay(make_engine: Make, others: int, row: float, guesses: bool) -> None:
     """A step takes 1 second and `row` for each row."""
     engine = make_engine()
-    speculation = Speculation(Guesser(3))
+    cost = StepCost()
     for rows in range(1, 100):
-        speculation.note(rows, 0, 1 + row * rows)
+        cost.note(rows, 0, 1 + row * rows)
     run = engine.plan(requests(GREEDY, many=1)[0])
     runs = [(run, 20)] if guesses or not others else [(run, 20), *((run, 0),) * others]
-    found = speculation.guess(runs, 1 + others, 0)
+    found = Speculation(Guesser(3)).guess(runs, cost, 1 + others)
     assert bool(found) == guesses
 
 

@@ -36,9 +36,11 @@ class Choosers:
                 outcomes[index] = _outcome(runs[index], logits[index])
 
         others = [self._pool.submit(work, part) for part in range(1, parts)]
-        work(0)
-        for other in others:
-            other.result()
+        try:
+            work(0)
+        finally:  # Ctrl-C leaves nobody behind who still chooses
+            for other in others:
+                other.result()
         return outcomes
 
 

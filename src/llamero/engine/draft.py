@@ -13,8 +13,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from llamero.engine.constraint import Matcher
+from llamero.engine.cost import believed
 from llamero.engine.drafter import Luck
-from llamero.engine.pace import believed
 from llamero.engine.request import Run
 from llamero.engine.sampling import Logits, Sampler
 from llamero.engine.sequence import Sequence

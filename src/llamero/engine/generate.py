@@ -8,16 +8,18 @@ may be used from several threads: a lock covers each step.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from collections.abc import Sequence as Ids
 from itertools import accumulate, takewhile
-from typing import Generic
+from types import MappingProxyType
+from typing import Generic, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamero.engine.adapters import Adapters
 from llamero.engine.pool import Pool
+from llamero.engine.pull import Puller
 from llamero.engine.request import Request, Run, check_ids
 from llamero.engine.sampling import Choice, scored
 from llamero.engine.schedule import Scheduler
@@ -33,6 +35,10 @@ from llamero.ops.protocol import A, CacheKind, Ops, Span, W
 Progress = Callable[[int, int], None]
 """Called with how many pending tokens have been read, and how many there are in all."""
 
+Ahead: TypeAlias = Mapping[Sequence, Ids[int]]
+"""Guesses of what follows sequences, which a step reads along and which are not part of them."""
+
+_NOTHING: Ahead = MappingProxyType({})
 _ROWS = 64  # of logits at a time; with 128k tokens they are 32 MiB
 
 
@@ -64,6 +70,7 @@ class Engine(Generic[A, W]):
         self.lock = threading.Lock()
         self.speculation: Speculation | None = None
         self.scheduler = Scheduler(self)
+        self._puller = Puller(self)
 
     def plan(self, request: Request) -> Run:
         """The request, checked against this model and context before any work.
@@ -73,27 +80,31 @@ class Engine(Generic[A, W]):
         adapter = self.adapters.get(request.adapter)
         return Run(request, vocab=self.vocab, context=self.context, adapter=adapter)
 
-    def generate(self, run: Run, progress: Progress | None = None) -> Generator[Choice]:
-        """The answer's tokens, one by one; `run` tells why it ended and what it took. See `Scheduler.generate`."""
-        return self.scheduler.generate(run, progress)
+    def generate(self, run: Run, progress: Progress | None = None, *, whole: bool = False) -> Generator[Choice]:
+        """The answer's tokens, one by one, each chosen when it is asked for; `run` tells why it ended and what it took.
+
+        Several threads may do so: whoever wants a token steps, for all who want one. whole: all tokens are wanted at
+        once; they may be chosen while others step. progress: told while a prompt longer than one chunk is read.
+        Raises what went wrong with this run.
+        """
+        return self._puller.generate(run, progress, whole=whole)
 
     def step(self, shares: Ids[tuple[Sequence, int]]) -> NDArray[np.float32]:
         """One forward pass over the next `count` pending tokens of each (sequence, count).
 
-        Returns logits (rows, vocab): one row for each sequence that has nothing pending afterwards, in order; where
-        tokens were guessed, another after each of these.
+        Returns logits (rows, vocab): one row for each sequence that has nothing pending afterwards, in order.
         """
         with self.lock:
             return self.forward(shares)
 
-    def forward(self, shares: Ids[tuple[Sequence, int]]) -> NDArray[np.float32]:
-        """`step`, for those who hold the lock."""
-        guesses = [len(sequence.ahead) for sequence, _ in shares]
-        x, ends = self._advance(shares)
+    def forward(self, shares: Ids[tuple[Sequence, int]], ahead: Ahead = _NOTHING) -> NDArray[np.float32]:
+        """`step`, for those who hold the lock. Each token of `ahead` has a row after that of its sequence."""
+        x, ends = self._advance(shares, ahead)
         rows: list[int] = []
         adapters: list[tuple[Adapter[W] | None, int]] = []
-        for end, more, (sequence, _) in zip(ends, guesses, shares, strict=True):
+        for end, (sequence, _) in zip(ends, shares, strict=True):
             if not sequence.pending:
+                more = len(ahead.get(sequence, ()))
                 rows += range(end - more - 1, end)
                 adapters.append((sequence.adapter, more + 1))
         if not rows:
@@ -207,20 +218,15 @@ class Engine(Generic[A, W]):
         ops, weights = self.adapters.over(adapters)
         return self.ops.numpy(head(ops, weights, x))
 
-    def _advance(self, shares: Ids[tuple[Sequence, int]]) -> tuple[A, list[int]]:
-        """The residual stream (tokens, dim) of the shares' new tokens, now held, and where each share ends.
-
-        What is guessed to follow a sequence is read along, and then nobody's.
-        """
+    def _advance(self, shares: Ids[tuple[Sequence, int]], ahead: Ahead = _NOTHING) -> tuple[A, list[int]]:
+        """The residual stream (tokens, dim) of the shares' new tokens, now held, and where each share ends."""
         ids: list[int] = []
         ends: list[int] = []
         spans: list[Span] = []
-        together = {sequence for sequence, _ in shares}
+        together = [sequence for sequence, _ in shares]
         for sequence, count in shares:
-            new = sequence.ids[sequence.held : sequence.held + count] + sequence.ahead
-            others = reversed(self.pool.working)
-            victims = (other for other in others if other.space is not None and other not in together)
-            self.pool.reserve(sequence, sequence.held + len(new), victims)
+            new = [*sequence.ids[sequence.held : sequence.held + count], *ahead.get(sequence, ())]
+            self.pool.reserve(sequence, sequence.held + len(new), self._victims(together))
             ids += new
             ends.append(len(ids))
             spans.append(Span(sequence.held, len(new), tuple(sequence.pages)))
@@ -229,8 +235,13 @@ class Engine(Generic[A, W]):
         x = hidden(ops, weights, self.pool.cache.store, ids, spans)
         for sequence, count in shares:
             sequence.held += count
-            sequence.ahead = []
         return x, ends
+
+    def _victims(self, together: Ids[Sequence]) -> Iterator[Sequence]:
+        """Who gives way to these, the youngest first; texts that are read for their own sake do not."""
+        for other in reversed(self.pool.working):
+            if other.space is not None and other not in together:
+                yield other
 
 
 def _scaled(total: NDArray[np.float64]) -> NDArray[np.float32]:

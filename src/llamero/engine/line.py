@@ -22,9 +22,9 @@ class Line(Generic[T]):
         """Stand at the end of the owner's line."""
         self._items.setdefault(owner, deque()).append(item)
 
-    def head(self, served: Mapping[str, int]) -> str | None:
+    def head(self, served: Mapping[str, int]) -> str:
         """The owner whose turn it is: the one served least now, and of these the one whose last turn is longest ago."""
-        return min(self._items, key=lambda owner: served.get(owner, 0), default=None)
+        return min(self._items, key=lambda owner: served.get(owner, 0))
 
     def first(self, owner: str) -> T:
         """The item that `pop` would take."""

@@ -7,7 +7,6 @@ lookup decoding").
 from __future__ import annotations
 
 from collections.abc import Sequence
-from weakref import WeakKeyDictionary
 
 from llamero.engine.drafter import Luck
 from llamero.engine.request import Run
@@ -22,7 +21,7 @@ class NgramDrafter:
     seconds = 0.0
 
     def __init__(self) -> None:
-        self._books: WeakKeyDictionary[Run, _Book] = WeakKeyDictionary()
+        self._books: dict[Run, _Book] = {}
 
     def chance(self, run: Run) -> float:
         return self._book(run).chance()

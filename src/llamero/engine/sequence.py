@@ -18,14 +18,11 @@ class Sequence:
     read (None: this one does not share). adapter: what changes the model for it. The rest is the pool's: the first
     `settled` pages, all full, are shared and written no more; `node` is the last of them in the tree. `tail` is the
     node of the next page, when others may copy what it held at some moment.
-
-    ahead: guesses of what follows, which the next step reads along and which are not part of it (speculate.py).
     """
 
     ids: list[int]
     space: Hashable = None
     adapter: Adapter[Any] | None = None
-    ahead: list[int] = field(default_factory=list)
     held: int = 0
     pages: list[int] = field(default_factory=list)
     settled: int = 0

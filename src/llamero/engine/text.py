@@ -75,19 +75,21 @@ class Stops:
 
 
 def generate_text(
-    engine: Engine[Any, Any], run: Run, decoder: StreamDecoder, stops: Stops, progress: Progress | None = None
+    engine: Engine[Any, Any],
+    run: Run,
+    decoder: StreamDecoder,
+    stops: Stops,
+    progress: Progress | None = None,
+    *,
+    whole: bool = False,
 ) -> Generator[Piece]:
-    """The answer as pieces of text. A stop string ends it with finish_reason "stop"."""
-    choices = engine.generate(run, progress)
+    """The answer as pieces of text, up to a stop string. See `Engine.generate`."""
+    choices = engine.generate(run, progress, whole=whole)
     try:
         for choice in choices:
             yield Piece(stops.push(decoder.push(choice.id)), choice)
             if stops.found is not None:
-                run.finish_reason = "stop"
                 return
-        rest = stops.push(decoder.flush()) + stops.flush()
-        if stops.found is not None:
-            run.finish_reason = "stop"
-        yield Piece(rest, None)
+        yield Piece(stops.push(decoder.flush()) + stops.flush(), None)
     finally:
         choices.close()

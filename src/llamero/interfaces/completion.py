@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from llamero.engine.request import FinishReason, Run
+from llamero.engine.sampling import Choice
 from llamero.engine.text import Piece, Stops
 
 
@@ -78,16 +79,15 @@ class Stream(Iterator[str]):
     def __init__(self, pieces: Generator[Piece], run: Run, stops: Stops, dropped: int = 0) -> None:
         self._pieces, self._run, self._stops, self._dropped = pieces, run, stops, dropped
         self._texts: list[str] = []
-        self._logprobs: list[Logprob] = []
+        self._choices: list[Choice] = []
 
     def __next__(self) -> str:
         piece = next(self._pieces)
         self._texts.append(piece.text)
-        if piece.choice is None and not piece.text:
+        if piece.choice is not None:
+            self._choices.append(piece.choice)
+        elif not piece.text:
             raise StopIteration
-        if piece.choice is not None and piece.choice.logprob is not None:
-            choice = piece.choice
-            self._logprobs.append(Logprob(id=choice.id, logprob=piece.choice.logprob, top=choice.top))
         return piece.text
 
     def close(self) -> None:
@@ -104,11 +104,11 @@ class Stream(Iterator[str]):
     def completion(self) -> Completion:
         """The answer so far."""
         run = self._run
-        written = len(run.answer)
+        written = len(self._choices)  # an answer that is wanted whole may have run past a stop string
         return Completion(
             text="".join(self._texts),
-            ids=tuple(run.answer),
-            finish_reason=run.finish_reason,
+            ids=tuple(choice.id for choice in self._choices),
+            finish_reason=run.finish_reason if self._stops.found is None else "stop",
             stop=self._stops.found,
             prompt_tokens=run.prompt_tokens + self._dropped,
             completion_tokens=written,
@@ -123,8 +123,13 @@ class Stream(Iterator[str]):
                 completion_seconds=run.answer_seconds,
                 completion_per_second=_speed(written - 1, run.answer_seconds),
             ),
-            logprobs=None if run.request.logprobs is None else tuple(self._logprobs),
+            logprobs=None if run.request.logprobs is None else tuple(map(_logprob, self._choices)),
         )
+
+
+def _logprob(choice: Choice) -> Logprob:
+    assert choice.logprob is not None, "it was asked for"
+    return Logprob(id=choice.id, logprob=choice.logprob, top=choice.top)
 
 
 def _speed(tokens: int, seconds: float) -> float:

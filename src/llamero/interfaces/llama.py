@@ -119,7 +119,7 @@ class Llama:
         self._engine.speculation = make_speculation(
             self._engine, self.tokenizer, speculate=speculate, draft=draft, progress=progress
         )
-        self._turn = threading.RLock()  # whole answers wait for each other; streams take turns token by token
+        self._turn = threading.RLock()  # texts that are only read take turns: each may need the whole cache
 
     @property
     def chat_template(self) -> ChatTemplate:
@@ -364,12 +364,12 @@ class Llama:
         engine = self.engine
         run, stops = engine.plan(request), Stops(_stops(stop))
         decoder = self.tokenizer.stream(start=prompt.fresh and not form)  # a form may begin with a space
-        answer = Stream(generate_text(engine, run, decoder, stops, progress), run, stops, prompt.dropped)
+        pieces = generate_text(engine, run, decoder, stops, progress, whole=not stream)
+        answer = Stream(pieces, run, stops, prompt.dropped)
         if stream:
             return answer
-        with self._turn:
-            for _ in answer:
-                pass
+        for _ in answer:
+            pass
         return answer.completion
 
 

@@ -17,7 +17,8 @@ from typing import Any, Protocol, TypeVar, cast
 
 from llamero.engine.request import Run
 from llamero.engine.sampling import Choice
-from llamero.engine.schedule import Listener, Scheduler
+from llamero.engine.schedule import Scheduler
+from llamero.engine.task import Listener
 from llamero.errors import DeviceError, QueueFull
 
 T = TypeVar("T")

@@ -12,7 +12,8 @@ from typing import Protocol
 import llamero
 from llamero.engine.request import Run
 from llamero.engine.sampling import Choice
-from llamero.engine.schedule import Listener, Standing
+from llamero.engine.schedule import Standing
+from llamero.engine.task import Listener
 from llamero.interfaces.server.counts.exposition import Counter, Family, Histogram
 from llamero.interfaces.server.door.asgi import App, Message, Receive, Scope, Send
 
