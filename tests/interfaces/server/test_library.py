@@ -27,7 +27,7 @@ def three(models: Path) -> Together:
 
     def make(rooms: float | None = None, **rules: Any) -> Library:
         """rooms: for how many of the models there is memory."""
-        memory = None if rooms is None else int(rooms * OPENER.needs(entries[0]))
+        memory = None if rooms is None else int(rooms * OPENER.size(entries[0]).nbytes)
         return Library(Catalogue(entries), OPENER, Housekeeping(memory=memory, **rules), metrics=Metrics())
 
     return make
@@ -106,6 +106,50 @@ def test_who_waits_for_room_gets_it(three: Together) -> None:
         assert len(library.loaded()) == 1
 
     run(library, work)
+
+
+def test_one_always_in_use_makes_room_for_one_that_waits(three: Together) -> None:
+    """Without taking anything from who was let in: newcomers wait until the other had its turn."""
+    library = three(1.5, turn=0.2, patience=5.0)
+    used: list[str] = []
+
+    async def hold(name: str) -> None:
+        async with library.use(name) as served:
+            used.append(served.name)
+            await asyncio.sleep(0.15)
+
+    async def work() -> None:
+        crowd = []
+        for number in range(30):  # never a moment without one that uses a
+            crowd.append(asyncio.create_task(hold("b" if number == 5 else "a")))
+            await asyncio.sleep(0.05)
+        await asyncio.gather(*crowd)
+        assert used.count("a") == 29
+        assert 5 < used.index("b") < 29
+
+    run(library, work)
+
+
+def test_who_waits_in_vain_lets_the_others_in_again(three: Together) -> None:
+    library = three(1.5, turn=0.05, patience=0.3)
+
+    async def work() -> None:
+        async with library.use("a"):  # for longer than anybody waits
+            waiting = asyncio.create_task(_enter(library, "b"))
+            await asyncio.sleep(0.15)
+            newcomer = asyncio.create_task(_enter(library, "a"))
+            await asyncio.sleep(0.05)
+            assert not newcomer.done()
+            with pytest.raises(QueueFull):
+                await waiting
+            await newcomer
+
+    run(library, work)
+
+
+async def _enter(library: Library, name: str) -> None:
+    async with library.use(name):
+        pass
 
 
 def test_too_large_for_the_budget_is_said(three: Together) -> None:

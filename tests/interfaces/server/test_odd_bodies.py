@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
+
+from llamero import Llama
+from llamero.interfaces.server.app import make_app
+from llamero.interfaces.server.json_route import JsonRoute
+from llamero.interfaces.server.library import Library
 
 CHAT = '"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}'
 
@@ -27,7 +34,7 @@ def post(url: str, path: str, body: str) -> httpx.Response:
 def test_half_a_surrogate_pair_in_a_chat(chain: str, field: str) -> None:
     answer = post(chain, "/v1/chat/completions", field + CHAT)
     assert answer.status_code == 400, answer.text
-    assert "text is not Unicode" in answer.json()["error"]["message"]
+    assert "the body is not JSON" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +54,7 @@ def test_half_a_surrogate_pair_in_a_chat(chain: str, field: str) -> None:
 def test_half_a_surrogate_pair_elsewhere(chain: str, path: str, body: str) -> None:
     answer = post(chain, path, body)
     assert answer.status_code == 400, answer.text
-    assert "text is not Unicode" in answer.json()["error"]["message"]
+    assert "the body is not JSON" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("depth", [300, 900, 5000, 200_000])
@@ -70,3 +77,12 @@ def test_deep_nesting_is_refused(chain: str, field: str, depth: int) -> None:
         value = opening * depth + "1" + closing * depth
         answer = post(chain, "/v1/chat/completions", f"{field}{value}{rest}, {CHAT}")
         assert answer.status_code == 400, answer.text[:300]
+
+
+def test_every_route_with_a_body_reads_it_so(models: Path) -> None:
+    app = make_app(Library.of(Llama(models / "chain.gguf", threads=1)))
+    routers = [outer.original_router for outer in app.routes if hasattr(outer, "original_router")]
+    routes = [route for router in routers for route in router.routes]
+    assert len(routes) > 10
+    for route in routes:
+        assert isinstance(route, JsonRoute) == (route.body_field is not None), route.path

@@ -317,6 +317,24 @@ def test_requests_that_two_programs_would_read_differently(server: Any, headers:
     assert b"choices" not in body
 
 
+def test_bytes_that_are_no_http_after_an_answer(server: Any) -> None:
+    """The 401 comes before the body, whose first chunk is none."""
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    host, _, port = server.address.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as door:
+        door.sendall(head.encode())
+        assert b"401 " in door.recv(65536)
+        door.sendall(b"zz\r\n")
+        with suppress(ConnectionError):
+            while door.recv(65536):
+                pass
+    upgrade = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close, upgrade\r\nUpgrade: websocket\r\n\r\n"
+    assert raw(server, upgrade)[0] == 200
+    assert "Fatal" not in server.text
+    assert "Traceback" not in server.text
+    assert "pip install" not in server.text
+
+
 def test_strange_request_lines(server: Any) -> None:
     for line in (
         "GET http://evil.example/v1/models HTTP/1.1",

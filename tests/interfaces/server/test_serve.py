@@ -40,7 +40,7 @@ def test_started_asked_and_stopped(launch: Launch, tale: str) -> None:
         assert client.get("/v1/models", headers={"x-request-id": "a b"}).headers["x-request-id"].startswith("req_")
     server.signal()
     assert server.end() == 0
-    assert "model chatty" in server.text
+    assert re.search(r"\[model chatty: a context of \d{3} tokens\]", server.text), server.text
     assert "1.00 GiB for models" in server.text
     assert "no keys: whoever reaches this machine may ask" in server.text
     assert "request_id=mine-1 method=GET path=/v1/models status=200" in server.text
@@ -112,6 +112,8 @@ def test_answers_at_work_may_end_and_new_work_is_refused(launch: Launch) -> None
             assert refused.status_code == 503
             assert refused.json()["error"]["code"] == "draining"
             assert int(refused.headers["retry-after"]) > 0
+            assert refused.headers["x-content-type-options"] == "nosniff"
+            assert other.get("/health", headers={"Host": "evil.example"}).status_code == 421
             health = other.get("/health")
             assert (health.status_code, health.json()["status"], health.json()["working"]) == (503, "draining", 1)
         last = deque(filter(None, lines), maxlen=1)[0]  # cut off, and not made to look whole
@@ -224,6 +226,10 @@ def test_https(launch: Launch, llamero: Words, tmp_path: Path) -> None:
         (["--allow-origin", "*"], "is no origin"),
         (["--ssl-certfile", "x.pem"], "needs both"),
         (["--drain-timeout", "-1"], None),
+        (["--send-timeout", "0"], "--send-timeout must be a number from 0.01"),
+        (["--send-timeout", "30d"], "--send-timeout must be a number from 0.01"),
+        (["--request-timeout", "0"], "--request-timeout must be a number from 0.01"),
+        (["--max-body", "1000"], "--max-body must be a whole number from 1024"),
         (["--memory", "8X"], "give it as 500M or 8G"),
         (["--keep-alive", "soon"], "give a number and a unit"),
     ],

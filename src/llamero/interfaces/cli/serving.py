@@ -12,6 +12,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -39,7 +40,7 @@ _SHARE = 0.9  # of all memory, for models
 
 def serve(args: argparse.Namespace, environ: Mapping[str, str]) -> int:
     """Answer until told to stop."""
-    for name, least in (("room", 2), ("replicas", 1), ("parallel", 1), ("queue", 1), ("max_body", 1024)):
+    for name, least in (("room", 2), ("replicas", 1), ("parallel", 1), ("queue", 1)):
         if (given := getattr(args, name)) is not None and given < least:
             raise SettingError(f"--{name.replace('_', '-')} must be at least {least}, got {given}")
     configure_logs(args.log_format, args.log_level)
@@ -71,13 +72,13 @@ def make_plan(args: argparse.Namespace, environ: Mapping[str, str]) -> Plan:
         speculate=args.speculate,
     )
     if args.replicas > 1 and args.threads is None and args.device == "cpu":
-        opener = Opener(**(vars(opener) | {"threads": max(1, cores() // args.replicas)}))
+        opener = replace(opener, threads=max(1, cores() // args.replicas))
     entries = parse_models(named, args.lora)
-    for entry in entries:
-        opener.needs(entry)  # what cannot be opened is found now, not when somebody asks; in a folder, it may come yet
     return Plan(
         catalogue=Catalogue(entries, [folder.expanduser() for folder in args.models]),
         opener=opener,
+        # What cannot be opened is found now, not when somebody asks; in a folder, it may come yet.
+        sizes={entry.name: opener.size(entry) for entry in entries},
         housekeeping=Housekeeping(
             memory=(args.memory if args.memory is not None else int(_SHARE * memory())) // args.replicas,
             keep_alive=args.keep_alive,
@@ -105,8 +106,8 @@ def _serving(args: argparse.Namespace, environ: Mapping[str, str]) -> Serving:
             body=args.max_body,
             body_seconds=args.body_timeout,
             seconds=args.request_timeout,
-            send_seconds=args.send_timeout,
         ),
+        send_seconds=args.send_timeout,
         keys=keys,
         drain=args.drain_timeout,
         connections=args.max_connections,
@@ -181,8 +182,10 @@ def _report(args: argparse.Namespace, plan: Plan, sock: socket.socket, library: 
     counted = f"{_gib(said['counted'])} {budget}" if library and library.memory() else f"none used yet {budget}"
     note(f"[llamero {llamero.__version__} answers at {place}/v1, its page is {place}/]")
     for name in plan.catalogue.names():
-        note(f"[model {name}{', loaded' if name in said['loaded'] else ''}]")
-    note(f"[memory: {counted}; an answer may have a context of {plan.opener.context or 'up to 8192'} tokens]")
+        size = plan.sizes.get(name)
+        context = f": a context of {size.context} tokens" if size else ""
+        note(f"[model {name}{context}{', loaded' if name in said['loaded'] else ''}]")
+    note(f"[memory: {counted}]")
     note(f"[{_who(args, serving)}]")
     if args.replicas > 1:
         note(f"[{args.replicas} processes share the socket, {plan.opener.threads} threads each]")

@@ -71,34 +71,6 @@ def _kinds(model: type[BaseModel], tag: str) -> set[str]:
     return {word for part in parts if get_origin(part) is Literal for word in get_args(part)}
 
 
-class Whole(Strict):
-    """A whole body, in which all text is Unicode: JSON can spell half a surrogate pair, and UTF-8 cannot."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _unicode(cls, given: Any) -> Any:
-        if broken := _broken(given):
-            raise PydanticCustomError("not_unicode", "text is not Unicode: {text}", {"text": ascii(broken[:80])})
-        return given
-
-
-def _broken(value: Any) -> str | None:
-    """A text that has half a surrogate pair, if there is one. Without recursion, for a body may be nested deeply."""
-    heap = [value]
-    while heap:
-        value = heap.pop()
-        if isinstance(value, str) and not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                return value
-        elif isinstance(value, dict):
-            heap += [*value.keys(), *value.values()]
-        elif isinstance(value, list):
-            heap += [part for part in value if isinstance(part, str | dict | list)]
-    return None
-
-
 class Shape(BaseModel):
     """A part of an answer, as the OpenAPI document describes it."""
 

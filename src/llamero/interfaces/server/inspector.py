@@ -14,6 +14,7 @@ from llamero.interfaces.prompts import Prompt
 from llamero.interfaces.server.answer import Ask
 from llamero.interfaces.server.calling import shown
 from llamero.interfaces.server.fields import Shape
+from llamero.interfaces.server.json_route import JsonRoute
 from llamero.interfaces.server.library import Library, Served
 from llamero.interfaces.server.openai.chat_request import ChatRequest
 from llamero.interfaces.server.openai.errors import ErrorBody
@@ -78,7 +79,7 @@ class Inspection(Shape):
 
 def inspector_routes(library: Library) -> APIRouter:
     """The route, answered by the library's models."""
-    router = APIRouter(tags=["tokens"])
+    router = APIRouter(tags=["tokens"], route_class=JsonRoute)
 
     @router.post("/v1/inspect", response_model=Inspection, responses=responses(404, 429, error=ErrorBody))
     async def inspect(body: ChatRequest, request: Request) -> JSONResponse:

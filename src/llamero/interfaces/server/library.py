@@ -3,7 +3,7 @@
 What a model is counted with: the bytes of its weights, though they are mapped, for reading all of them in each step
 makes sense only where they stay in memory; and its whole cache, though memory is touched only as it fills, for any
 request may fill it. Not counted: activations, a few dozen MiB. When the budget is full, the model that was idle
-longest goes first; one in use never does.
+longest goes first; one in use only when it is not: who asks for it waits, once another model has waited for a while.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from hashlib import sha256
@@ -71,12 +71,14 @@ class Served:
 @dataclass(frozen=True, kw_only=True)
 class Housekeeping:
     """memory: bytes for all models together; None is no limit. keep_alive: seconds that an idle model stays; None is
-    for good. patience: seconds that a request waits for room while all models are in use.
+    for good. patience: seconds that a request waits for room while all models are in use. turn: seconds until those
+    who come for a model in use wait for the one that waits.
     """
 
     memory: int | None = None
     keep_alive: float | None = None
     patience: float = 30.0
+    turn: float = 5.0
 
     def __post_init__(self) -> None:
         if self.keep_alive is not None and self.keep_alive < 0:
@@ -87,7 +89,7 @@ class Housekeeping:
 
 @dataclass(eq=False)
 class _Shelf:
-    """One model's place: empty, being filled, or holding it."""
+    """One model's place: empty, being filled, or holding it. leaving: ends the wait for one that waits for its room."""
 
     entry: Entry
     needs: int = 0
@@ -95,6 +97,7 @@ class _Shelf:
     loading: asyncio.Task[None] | None = None
     watchers: set[Progress] = field(default_factory=set)
     users: int = 0
+    leaving: asyncio.Event | None = None
     idle_since: float = 0.0
     timer: asyncio.TimerHandle | None = None
 
@@ -153,6 +156,8 @@ class Library:
         """
         entry, adapter = self.catalogue.find(name)
         shelf = self._shelf(entry)
+        while shelf.leaving:
+            await shelf.leaving.wait()
         shelf.users += 1
         try:
             served = shelf.served or await self._wait(shelf, progress)
@@ -200,9 +205,9 @@ class Library:
             loop.call_soon_threadsafe(_tell, shelf.watchers, done, total)
 
         try:
-            needs = await asyncio.to_thread(self._opener.needs, entry)
-            await self._reserve(shelf, needs)
-            llama = await asyncio.to_thread(self._opener.open, entry, told)
+            size = await asyncio.to_thread(self._opener.size, entry)
+            await self._reserve(shelf, size.nbytes)
+            llama = await asyncio.to_thread(self._opener.open, entry, size, told)
             shelf.served, result = self._serve(entry, llama), "loaded"
             if not shelf.users:  # all who asked have left
                 self._rest(shelf)
@@ -233,23 +238,32 @@ class Library:
         if budget is not None and needs > budget:
             there = f"all models together may have {budget / 2**30:.2f}"
             raise LoadError(f"it needs {needs / 2**30:.2f} GiB of memory with its cache (--room); {there} (--memory)")
-        deadline = monotonic() + self._rules.patience
+        began = monotonic()
         async with self._room:
-            while budget is not None and needs + sum(other.needs for other in self._shelves.values()) > budget:
-                if idle := [other for other in self._shelves.values() if other.served and not other.users]:
-                    await self._unload(min(idle, key=lambda other: other.idle_since))
-                else:
-                    await self._until_released(deadline, shelf.entry.name)
+            try:
+                while budget is not None and needs + sum(other.needs for other in self._shelves.values()) > budget:
+                    await self._let_one_go(monotonic() - began, shelf.entry.name)
+            finally:
+                for other in self._shelves.values():
+                    if other.leaving:
+                        other.leaving.set()
+                        other.leaving = None
             shelf.needs = needs
 
-    async def _until_released(self, deadline: float, name: str) -> None:
-        self._released.clear()
-        try:
-            async with asyncio.timeout(deadline - monotonic()):
-                await self._released.wait()
-        except TimeoutError:
-            message = f"there is no memory for the model {name!r} while others are in use; try again later"
-            raise QueueFull(message) from None
+    async def _let_one_go(self, waited: float, name: str) -> None:
+        """Unload an idle model, or wait for one to become idle; after a while none are let in to the least used one."""
+        rules, loaded = self._rules, [other for other in self._shelves.values() if other.served]
+        if idle := [other for other in loaded if not other.users]:
+            await self._unload(min(idle, key=lambda other: other.idle_since))
+        elif waited >= rules.patience:
+            raise QueueFull(f"there is no memory for the model {name!r} while others are in use; try again later")
+        else:
+            until = rules.turn if waited < rules.turn else rules.patience
+            if waited >= rules.turn and loaded and not any(other.leaving for other in loaded):
+                min(loaded, key=lambda other: other.users).leaving = asyncio.Event()
+            self._released.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._released.wait(), min(until, rules.patience) - waited)
 
     def _rest(self, shelf: _Shelf) -> None:
         """Nobody uses the model any more: it may have to go, now or after a while."""

@@ -16,7 +16,16 @@ from llamero.model.config import Config
 from llamero.model.weights import config_of
 from llamero.ops.protocol import CacheKind
 
-_CONTEXTS = 4  # what a cache holds unless told otherwise; memory is touched only as it fills
+_ANSWERS = 4  # what a cache holds unless told otherwise; memory is touched only as it fills
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What a model takes. context, room: tokens, of one answer and of all. nbytes: weights, adapters and caches."""
+
+    context: int
+    room: int
+    nbytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,23 +42,24 @@ class Opener:
     draft: str | None = None
     speculate: Speculate = "off"
 
-    def needs(self, entry: Entry) -> int:
-        """Bytes of the weights, of adapters, and of the whole cache. Reads only heads; raises what opening would."""
+    def size(self, entry: Entry) -> Size:
+        """What the model will take. Reads only heads; raises what opening would."""
         config, weights = _head(entry.path)
-        adapters = sum(_size(path) for path, _ in entry.adapters.values())
-        total = weights + adapters + cache_bytes(config, self._room(config), self.cache)
+        context = default_context(self.context, config)
+        room = max(context, _ANSWERS * context if self.room is None else self.room)
+        total = weights + sum(_file_bytes(path) for path, _ in entry.adapters.values())
+        total += cache_bytes(config, room, self.cache)
         if self.draft is not None:
             smaller, its_weights = _head(find_model(self.draft))
-            total += its_weights + cache_bytes(smaller, self._room(config), self.cache)
-        return total
+            total += its_weights + cache_bytes(smaller, room, self.cache)
+        return Size(context=context, room=room, nbytes=total)
 
-    def open(self, entry: Entry, progress: Progress) -> Llama:
+    def open(self, entry: Entry, size: Size, progress: Progress) -> Llama:
         """The model, ready. Raises what `Llama` raises."""
-        config, _ = _head(entry.path)
         return Llama(
             entry.path,
-            context=self.context,
-            room=self._room(config),
+            context=size.context,
+            room=size.room,
             threads=self.threads,
             device=self.device,
             deterministic=self.deterministic,
@@ -61,10 +71,6 @@ class Opener:
             progress=progress,
         )
 
-    def _room(self, config: Config) -> int:
-        context = default_context(self.context, config)
-        return max(context, _CONTEXTS * context if self.room is None else self.room)
-
 
 def _head(path: Path) -> tuple[Config, int]:
     """A file's blueprint, and the bytes of its weights."""
@@ -75,6 +81,6 @@ def _head(path: Path) -> tuple[Config, int]:
         reader.close()
 
 
-def _size(path: Path) -> int:
+def _file_bytes(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())

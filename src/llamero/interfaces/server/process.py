@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,17 +18,18 @@ from llamero.interfaces.server.counts.exposition import Family
 from llamero.interfaces.server.counts.metrics import Metrics
 from llamero.interfaces.server.counts.siblings import Siblings
 from llamero.interfaces.server.library import Housekeeping, Library
-from llamero.interfaces.server.opening import Opener
+from llamero.interfaces.server.opening import Opener, Size
 from llamero.interfaces.server.replicas import say_ready
 from llamero.interfaces.server.serving import Server, Serving, protect
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to serve, and how."""
+    """What to serve, and how. sizes: of the models that the operator named."""
 
     catalogue: Catalogue
     opener: Opener = field(default_factory=Opener)
+    sizes: Mapping[str, Size] = field(default_factory=dict)
     housekeeping: Housekeeping = field(default_factory=Housekeeping)
     limits: Limits = field(default_factory=Limits)
     serving: Serving = field(default_factory=Serving)

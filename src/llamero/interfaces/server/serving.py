@@ -14,12 +14,14 @@ import ssl
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from types import FrameType
 
 import uvicorn
 
+from llamero.engine.sampling import check_number
 from llamero.errors import SettingError
 from llamero.interfaces.server.counts.metrics import Counted, Metrics
 from llamero.interfaces.server.door.asgi import App
@@ -31,7 +33,7 @@ from llamero.interfaces.server.door.keys import Keys
 from llamero.interfaces.server.door.logs import Logged
 
 _BACKLOG = 1024
-_SPARE = 64  # connections beyond the limit that are told so; the next are sent away by uvicorn, with a bare 503
+_SPARE = 64  # connections beyond the limit that are told so; the next are closed at once
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -39,7 +41,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Serving:
     """How a server behaves on the network. drain: seconds. connections: at most so many at once. keys: None is none.
 
-    certificate, private_key: PEM files, for https.
+    send_seconds: a reader may take nothing for so long. certificate, private_key: PEM files, for https.
     """
 
     rules: Rules = field(default_factory=Rules)
@@ -47,6 +49,7 @@ class Serving:
     keys: Keys | None = None
     drain: float = 30.0
     connections: int = 512
+    send_seconds: float = 60.0
     log_prompts: bool = False
     certificate: Path | None = None
     private_key: Path | None = None
@@ -54,17 +57,17 @@ class Serving:
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.private_key is None):
             raise SettingError("https needs both --ssl-certfile and --ssl-keyfile")
-        if self.drain < 0:
-            raise SettingError(f"--drain-timeout must not be negative, got {self.drain}")
-        if self.connections < 1:
-            raise SettingError(f"--max-connections must be at least 1, got {self.connections}")
+        check_number("--drain-timeout", self.drain, float, 0, 10**6)
+        check_number("--max-connections", self.connections, int, 1, 2**20)
+        check_number("--send-timeout", self.send_seconds, float, 0.01, 10**6)
 
 
 def protect(app: App, serving: Serving, metrics: Metrics) -> tuple[App, Drain]:
-    """The app behind all that stands before it, outermost first: log, counts, drain, guard, bounds."""
+    """The app behind all that stands before it, outermost first: log, counts, guard, drain, bounds."""
     bounds = Bounds(app, serving.limits)
-    drain = Drain(Guard(bounds, serving.rules, serving.keys), bounds.cut, serving.connections)
-    return Logged(Counted(drain, metrics), prompts=serving.log_prompts), drain
+    drain = Drain(bounds, bounds.cut, serving.connections)
+    guard = Guard(drain, serving.rules, serving.keys)
+    return Logged(Counted(guard, metrics), prompts=serving.log_prompts), drain
 
 
 def listen(host: str, port: int, patience: float) -> socket.socket:
@@ -114,7 +117,7 @@ class Server(uvicorn.Server):
         """started: told once requests are answered."""
         config = uvicorn.Config(
             app,
-            http=Connection,
+            http=partial(Connection, most=serving.connections + _SPARE, send_seconds=serving.send_seconds),  # type: ignore[arg-type]
             ws="none",
             loop="asyncio",
             lifespan="on",
@@ -123,7 +126,6 @@ class Server(uvicorn.Server):
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=serving.connections + _SPARE,
             backlog=_BACKLOG,
             timeout_keep_alive=30,
             timeout_graceful_shutdown=2,

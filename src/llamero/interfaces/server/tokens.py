@@ -10,7 +10,8 @@ from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
 from llamero.interfaces.llama import Llama
-from llamero.interfaces.server.fields import Shape, Whole
+from llamero.interfaces.server.fields import Shape, Strict
+from llamero.interfaces.server.json_route import JsonRoute
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.errors import ErrorBody
 from llamero.interfaces.server.openai.messages import ChatMessage, template_message
@@ -19,7 +20,7 @@ from llamero.interfaces.server.openapi import responses
 from llamero.interfaces.server.refusals import Refusal
 
 
-class TokenizeRequest(Whole):
+class TokenizeRequest(Strict):
     """A text (`prompt`, or `content`) or a conversation (`messages`)."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "How many?", "return_token_strs": True}]})
@@ -53,7 +54,7 @@ class Tokenized(Shape):
     token_strs: list[str] | None = None
 
 
-class DetokenizeRequest(Whole):
+class DetokenizeRequest(Strict):
     """Ids."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"tokens": [1, 15, 27]}]})
@@ -72,7 +73,7 @@ class Detokenized(Shape):
 
 def token_routes(library: Library) -> APIRouter:
     """The routes, answered with the tokenizers of the library's models."""
-    router = APIRouter(tags=["tokens"])
+    router = APIRouter(tags=["tokens"], route_class=JsonRoute)
 
     @router.post("/tokenize", response_model=Tokenized, responses=responses(404, 429, error=ErrorBody))
     async def tokenize(body: TokenizeRequest) -> JSONResponse:

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -80,6 +81,23 @@ def test_a_reader_who_never_reads_is_cut_off(launch: Launch) -> None:
                 assert time.monotonic() < deadline, text
                 time.sleep(0.2)
         assert 'state="writing"} 0' in text
+
+
+def test_a_crowd_that_says_nothing_is_closed(launch: Launch) -> None:
+    server = launch("-m", "chain.gguf", "--max-connections", "5").ready()
+    doors = [connect(server.address) for _ in range(5 + 64 + 20)]
+    try:
+        time.sleep(0.5)
+        closed = 0
+        for door in doors:
+            door.setblocking(False)
+            with suppress(BlockingIOError):
+                assert door.recv(1) == b""
+                closed += 1
+        assert closed == 20
+    finally:
+        for door in doors:
+            door.close()
 
 
 def test_one_connection_too_many_is_refused(launch: Launch) -> None:

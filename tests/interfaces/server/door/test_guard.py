@@ -181,6 +181,11 @@ def test_origins_that_the_operator_names(get: Any) -> None:
     assert get(("origin", "https://app.example.org"), origins=origins, keys=KEYS).status == 401
 
 
+def test_a_page_of_our_own_asks_with_its_key(get: Any) -> None:
+    asked = [("origin", "http://localhost:8000"), ("access-control-request-method", "POST")]
+    assert get(*asked, method="OPTIONS", keys=KEYS).status == 401
+
+
 @pytest.mark.parametrize("origin", ["*", "app.example.org", "https://app.example.org/path", "null"])
 def test_rules_that_are_no_origins(origin: str) -> None:
     with pytest.raises(SettingError, match="no origin"):

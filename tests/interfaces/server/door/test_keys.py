@@ -6,6 +6,7 @@ import ast
 import inspect
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def test_the_file_holds_no_key_and_is_private(file: KeyFile) -> None:
     assert len(key) > 40
     assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.path.parent.stat().st_mode) == 0o700
-    assert [path.name for path in file.path.parent.iterdir()] == ["keys.json"]
+    assert sorted(path.name for path in file.path.parent.iterdir()) == [".lock", "keys.json"]
 
 
 def test_a_file_that_others_may_read_is_refused(file: KeyFile) -> None:
@@ -45,9 +46,15 @@ def test_a_file_that_others_may_read_is_refused(file: KeyFile) -> None:
     keys = Keys(None, file)
     assert keys.owner(key) == "alice"
     file.path.chmod(0o644)
-    file.path.write_text(file.path.read_text() + " ")
     with pytest.raises(SettingError, match="chmod 600"):
         keys.owner(key)
+
+
+def test_keys_made_at_the_same_moment_are_all_there(file: KeyFile) -> None:
+    names = [f"user-{n}" for n in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        keys = list(pool.map(lambda name: KeyFile(file.path).create(name), names))
+    assert [Keys(None, file).owner(key) for key in keys] == names
 
 
 @pytest.mark.parametrize(

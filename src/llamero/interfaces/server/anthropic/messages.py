@@ -10,6 +10,7 @@ from llamero.interfaces.server.anthropic.messages_reply import MessageBody, mess
 from llamero.interfaces.server.anthropic.messages_request import CountRequest, MessagesRequest
 from llamero.interfaces.server.anthropic.messages_stream import MessageEvent, MessageFrames
 from llamero.interfaces.server.fields import Shape
+from llamero.interfaces.server.json_route import JsonRoute
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openapi import responses
 from llamero.interfaces.server.owners import owner_of
@@ -34,7 +35,7 @@ class TokenCount(Shape):
 
 def message_routes(library: Library, settings: Settings) -> APIRouter:
     """The routes, answered by the library's models."""
-    router = APIRouter(tags=["Anthropic"])
+    router = APIRouter(tags=["Anthropic"], route_class=JsonRoute)
 
     @router.post(
         "/v1/messages",

@@ -11,7 +11,7 @@ from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Form
 from llamero.interfaces.server.anthropic.content import CacheControl, MessageParam, System, template_messages
 from llamero.interfaces.server.anthropic.tools import ToolChoice, ToolParam, tools
-from llamero.interfaces.server.fields import StopText, Strict, Whole, given
+from llamero.interfaces.server.fields import StopText, Strict, given
 from llamero.interfaces.server.refusals import Refusal
 
 
@@ -64,7 +64,7 @@ _REFUSED = {
 }
 
 
-class CountRequest(Whole):
+class CountRequest(Strict):
     """A conversation whose tokens are counted."""
 
     model_config = ConfigDict(

@@ -1,4 +1,4 @@
-"""How much and how long: a limit for the body, for the time of a request, and for a reader who does not read.
+"""How much and how long: a limit for the body, and for the time of a request.
 
 A body is taken in whole before any route sees it, so that its limit holds with and without a length, and so that an
 upload that never ends occupies a connection but no model. What all bodies hold at once is bounded too.
@@ -9,21 +9,27 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from llamero.engine.sampling import check_number
 from llamero.interfaces.server.door.asgi import App, Message, Receive, Scope, Send, header, last_event, turn_away
 from llamero.interfaces.server.refusals import Refusal
 
 _TOGETHER = 16  # bodies of the largest size that may be held at once
+_SPARSE = 16  # bytes of the largest body for each bracket: lists and objects take the longest to read and to check
 _CLOSE = {"Connection": "close"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """body: bytes. body_seconds: to send it. seconds: for a whole request. send_seconds: a reader may stall so long."""
+    """body: bytes. body_seconds: to send it. seconds: for a whole request. Raises SettingError."""
 
     body: int = 2 << 20
     body_seconds: float = 60.0
     seconds: float = 3600.0
-    send_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        check_number("--max-body", self.body, int, 1024, 2**40)
+        check_number("--body-timeout", self.body_seconds, float, 0.01, 10**6)
+        check_number("--request-timeout", self.seconds, float, 0.01, 10**6)
 
 
 class Bounds:
@@ -76,7 +82,7 @@ class Bounds:
                     if self._held > _TOGETHER * self._limits.body:
                         return _too_many()
                     if not message.get("more_body", False):
-                        return None
+                        return self._too_many_parts(body)
         except TimeoutError:
             text = f"the request did not arrive within {self._limits.body_seconds:g} seconds"
             return Refusal(408, text, code="request_timeout", headers=_CLOSE)
@@ -85,20 +91,24 @@ class Bounds:
         text = f"the request is larger than this server takes, {self._limits.body} bytes (--max-body)"
         return Refusal(413, text, code="request_too_large", headers=headers)
 
+    def _too_many_parts(self, body: bytearray) -> Refusal | None:
+        most = self._limits.body // _SPARSE
+        if body.count(b"[") + body.count(b"{") <= most:
+            return None
+        text = f"the request has more than {most} lists and objects, the most that this server takes (--max-body / 16)"
+        return Refusal(413, text, code="request_too_large")
+
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        sending = _Sending(send, self._limits.send_seconds)
+        sending = _Sending(send)
         self._working.add(sending)
         try:
-            async with asyncio.timeout(self._limits.seconds) as clock:
-                sending.watch(clock)
+            async with asyncio.timeout(self._limits.seconds) as sending.clock:
                 await self._app(scope, receive, sending)
         except TimeoutError:
-            if not clock.expired():
+            if not (sending.clock and sending.clock.expired()):
                 raise
-            if not sending.stalled:
-                await self._out_of_time(scope, sending)
+            await self._out_of_time(scope, sending)
         finally:
-            sending.close()
             self._working.discard(sending)
 
     async def _out_of_time(self, scope: Scope, sending: _Sending) -> None:
@@ -122,18 +132,12 @@ class _Gone(Exception):
 
 
 class _Sending:
-    """A `send` that gives up on a reader who stalls: it ends the whole request.
+    """A `send` that knows how far the answer has come."""
 
-    One timer looks now and then how long a send has been waiting; a timer for each would cost as much as all the rest.
-    """
-
-    def __init__(self, send: Send, seconds: float) -> None:
-        self._send, self._seconds = send, seconds
-        self._loop = asyncio.get_running_loop()
-        self._clock: asyncio.Timeout | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._since: float | None = None  # when the send that waits now began
-        self.started = self.events = self.ended = self.stalled = False
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.clock: asyncio.Timeout | None = None  # of the request; it ends the request wherever it is at work
+        self.started = self.events = self.ended = False
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -144,32 +148,12 @@ class _Sending:
             )
         elif not message.get("more_body", False):
             self.ended = True
-        self._since = self._loop.time()
         await self._send(message)
-        self._since = None
-
-    def watch(self, clock: asyncio.Timeout) -> None:
-        """Begin to look. clock: of the request; it ends the request wherever it is at work."""
-        self._clock = clock
-        self._look()
 
     def expire(self) -> None:
         """Time is up."""
-        if self._clock and not self._clock.expired():
-            self._clock.reschedule(self._loop.time())
-
-    def close(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-
-    def _look(self) -> None:
-        now = self._loop.time()
-        since = now if self._since is None else self._since
-        if now - since >= self._seconds:
-            self.stalled = True
-            self.expire()
-        else:
-            self._timer = self._loop.call_at(since + self._seconds, self._look)
+        if self.clock and not self.clock.expired():
+            self.clock.reschedule(asyncio.get_running_loop().time())
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

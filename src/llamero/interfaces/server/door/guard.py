@@ -82,21 +82,13 @@ class Guard:
         own = _is_own(origin, header(scope, b"host"))
         told = origin.decode("latin-1") in self._rules.origins and not own
         send = _with_headers(send, cross=origin if told else None)
-        refusal = self._refusal(scope, own or told)
+        refusal = _unsound(scope) or self._wrong_host(scope) or self._cross_site(scope, own or told)
+        if refusal is None and told and _is_preflight(scope):  # browsers ask without the key
+            return await _allow(scope, send)
+        refusal = refusal or self._no_key(scope)
         if refusal is not None:
             return await turn_away(refusal, scope, send)
-        if told and scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method"):
-            return await _allow(scope, send)
         return await self._app(scope, receive, send)
-
-    def _refusal(self, scope: Scope, known: bool) -> Refusal | None:
-        """known: the request's origin is the server's own or an allowed one."""
-        return (
-            _unsound(scope)
-            or self._wrong_host(scope)
-            or self._cross_site(scope, known)
-            or (None if self._is_preflight(scope) else self._no_key(scope))
-        )
 
     def _wrong_host(self, scope: Scope) -> Refusal | None:
         match = _HOST.fullmatch(header(scope, b"host"))
@@ -109,7 +101,10 @@ class Guard:
         return Refusal(421, message, code="unknown_host")
 
     def _cross_site(self, scope: Scope, known: bool) -> Refusal | None:
-        """What a browser sends for another site's page: an Origin that is not ours, or Sec-Fetch-Site says so."""
+        """What a browser sends for another site's page: an Origin that is not ours, or Sec-Fetch-Site says so.
+
+        known: the request's origin is the server's own or an allowed one.
+        """
         origin, site = header(scope, b"origin"), header(scope, b"sec-fetch-site")
         if known or (not origin and site in (b"", b"same-origin", b"none")):
             return None
@@ -119,11 +114,6 @@ class Guard:
         where = origin.decode("latin-1") if origin else "another site"
         message = f"pages of {where} may not ask here; the operator can allow it: --allow-origin"
         return Refusal(403, message, code="cross_site_request")
-
-    def _is_preflight(self, scope: Scope) -> bool:
-        return scope["method"] == "OPTIONS" and bool(
-            header(scope, b"origin") and header(scope, b"access-control-request-method")
-        )
 
     def _no_key(self, scope: Scope) -> Refusal | None:
         """None when the request has a key, or needs none; the key's name is noted as the owner."""
@@ -181,6 +171,10 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_preflight(scope: Scope) -> bool:
+    return scope["method"] == "OPTIONS" and header(scope, b"access-control-request-method") != b""
 
 
 async def _allow(scope: Scope, send: Send) -> None:

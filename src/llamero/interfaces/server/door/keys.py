@@ -15,13 +15,14 @@ import re
 import secrets
 import stat
 import tempfile
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from llamero.errors import FormatError, SettingError, StorageError, nearest
+from llamero.formats.lock import alone
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _SHORTEST = 8  # characters; a shorter one given by hand is guessed in an afternoon
@@ -56,7 +57,7 @@ class KeyFile:
         except FileNotFoundError:
             self._seen, self._keys = None, ()
             return ()
-        now = (about.st_ino, about.st_mtime_ns, about.st_size)
+        now = (about.st_ino, about.st_ctime_ns, about.st_size)  # the time of change: of its mode, too
         if now != self._seen:
             _check_private(self.path, about)
             self._keys = _parse(self.path)
@@ -66,39 +67,47 @@ class KeyFile:
     def create(self, name: str) -> str:
         """Add a key of that name -> the key itself, which is shown here and never again."""
         check_name(name)
-        keys = self.read()
-        if any(key.name == name for key in keys):
-            raise SettingError(f"there is a key named {name!r} already; revoke it first, or choose another name")
-        key = _PREFIX + secrets.token_urlsafe(32)
-        self._write([*keys, Key(name, _digest(key), datetime.now(UTC).isoformat(timespec="seconds"))])
+        with self._alone():
+            keys = self.read()
+            if any(key.name == name for key in keys):
+                raise SettingError(f"there is a key named {name!r} already; revoke it first, or choose another name")
+            key = _PREFIX + secrets.token_urlsafe(32)
+            self._write([*keys, Key(name, _digest(key), datetime.now(UTC).isoformat(timespec="seconds"))])
         return key
 
     def revoke(self, name: str) -> None:
         """Take a key away; servers that run refuse it from the next request on."""
-        keys = self.read()
-        left = [key for key in keys if key.name != name]
-        if len(left) == len(keys):
-            hint = nearest(name, [key.name for key in keys]) if keys else "there are none"
-            raise SettingError(f"there is no key named {name!r}: {hint}")
-        self._write(left)
+        with self._alone():
+            keys = self.read()
+            left = [key for key in keys if key.name != name]
+            if len(left) == len(keys):
+                hint = nearest(name, [key.name for key in keys]) if keys else "there are none"
+                raise SettingError(f"there is no key named {name!r}: {hint}")
+            self._write(left)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """While the file is changed, no other process changes it."""
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with alone(self.path.parent):
+                yield
+        except OSError as error:
+            raise StorageError(f"the keys could not be written to {self.path}: {error.strerror}") from error
 
     def _write(self, keys: Iterable[Key]) -> None:
         """Replace the file whole, so that a server never reads half of one."""
         rows = [{"name": key.name, "sha256": key.digest, "created": key.created} for key in keys]
         text = json.dumps({"version": 1, "keys": rows}, indent=1) + "\n"
+        handle, draft = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")  # made with 0600
         try:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            handle, draft = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")  # made with 0600
-            try:
-                with os.fdopen(handle, "w") as file:
-                    file.write(text)
-                os.replace(draft, self.path)
-            except BaseException:
-                with suppress(FileNotFoundError):
-                    os.unlink(draft)
-                raise
-        except OSError as error:
-            raise StorageError(f"the keys could not be written to {self.path}: {error.strerror}") from error
+            with os.fdopen(handle, "w") as file:
+                file.write(text)
+            os.replace(draft, self.path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(draft)
+            raise
 
 
 class Keys:

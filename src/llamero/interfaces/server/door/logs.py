@@ -129,7 +129,7 @@ class _Json(logging.Formatter):
         said |= _extras(record)
         if record.exc_info:
             said["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(said, ensure_ascii=False, default=str)
+        return json.dumps(said, default=str)  # ASCII alone: nothing in it can act on a terminal
 
 
 class _Plain(logging.Formatter):

@@ -7,6 +7,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 
 from llamero.interfaces.server.answering import answer
+from llamero.interfaces.server.json_route import JsonRoute
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.chat_reply import ChatCompletion, chat_completion
 from llamero.interfaces.server.openai.chat_request import ChatRequest
@@ -34,7 +35,7 @@ data: [DONE]
 
 def chat_routes(library: Library, settings: Settings) -> APIRouter:
     """The route, answered by the library's models."""
-    router = APIRouter(tags=["OpenAI"])
+    router = APIRouter(tags=["OpenAI"], route_class=JsonRoute)
 
     @router.post(
         "/v1/chat/completions",

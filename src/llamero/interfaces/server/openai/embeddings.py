@@ -11,7 +11,8 @@ from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
 from llamero.interfaces.server.embedding import Embedded, embed
-from llamero.interfaces.server.fields import Shape, Whole
+from llamero.interfaces.server.fields import Shape, Strict
+from llamero.interfaces.server.json_route import JsonRoute
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.completion_request import IdLists, Ids, Texts
 from llamero.interfaces.server.openai.errors import ErrorBody
@@ -19,7 +20,7 @@ from llamero.interfaces.server.openapi import responses
 from llamero.interfaces.server.responding import while_there
 
 
-class EmbeddingRequest(Whole):
+class EmbeddingRequest(Strict):
     """Texts, or token ids, whose meaning is wanted."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"input": ["The dog ran home.", "A cat sat down."]}]})
@@ -65,7 +66,7 @@ class Embeddings(Shape):
 
 def embedding_routes(library: Library) -> APIRouter:
     """The route, answered by the library's models."""
-    router = APIRouter(tags=["OpenAI"])
+    router = APIRouter(tags=["OpenAI"], route_class=JsonRoute)
 
     @router.post("/v1/embeddings", response_model=Embeddings, responses=responses(404, 429, error=ErrorBody))
     async def embeddings(body: EmbeddingRequest, request: Request) -> JSONResponse:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask
-from llamero.interfaces.server.fields import No, StopText, Strict, Whole, given
+from llamero.interfaces.server.fields import No, StopText, Strict, given
 from llamero.interfaces.server.openai.tools import Source
 from llamero.interfaces.server.refusals import Refusal
 
@@ -27,7 +27,7 @@ class StreamOptions(Strict):
     include_obfuscation: No | None = Field(None, description="a hint; nothing is obfuscated")
 
 
-class GenerationFields(Whole):
+class GenerationFields(Strict):
     """How words are chosen, where an answer ends, and how it is told."""
 
     model: str = Field("", max_length=256, description="its name; the first one where none is given")

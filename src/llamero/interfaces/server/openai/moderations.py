@@ -14,8 +14,9 @@ from pydantic import ConfigDict, Field
 from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Begun
 from llamero.interfaces.server.answering import answer
-from llamero.interfaces.server.fields import Shape, Whole
+from llamero.interfaces.server.fields import Shape, Strict
 from llamero.interfaces.server.guarding import Verdict, guard_categories, verdict
+from llamero.interfaces.server.json_route import JsonRoute
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.errors import ErrorBody
 from llamero.interfaces.server.openai.messages import TextPart
@@ -50,7 +51,7 @@ CATEGORIES = (
 )
 
 
-class ModerationRequest(Whole):
+class ModerationRequest(Strict):
     """Texts to judge."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"input": "How do I pick a lock?"}]})
@@ -98,7 +99,7 @@ class Moderations(Shape):
 
 def moderation_routes(library: Library) -> APIRouter:
     """The route, answered by a Guard among the library's models."""
-    router = APIRouter(tags=["OpenAI"])
+    router = APIRouter(tags=["OpenAI"], route_class=JsonRoute)
 
     @router.post("/v1/moderations", response_model=Moderations, responses=responses(404, 429, error=ErrorBody))
     async def moderations(body: ModerationRequest, request: Request) -> JSONResponse:

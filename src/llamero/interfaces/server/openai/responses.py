@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from llamero.interfaces.server.answer import Event
 from llamero.interfaces.server.answering import answer
+from llamero.interfaces.server.json_route import JsonRoute
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.errors import ErrorBody
 from llamero.interfaces.server.openai.responses_reply import Change, Draft, response
@@ -54,7 +55,7 @@ class ResponseFrames:
 
 def response_routes(library: Library, settings: Settings) -> APIRouter:
     """The route, answered by the library's models."""
-    router = APIRouter(tags=["OpenAI"])
+    router = APIRouter(tags=["OpenAI"], route_class=JsonRoute)
 
     @router.post(
         "/v1/responses",

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Form
-from llamero.interfaces.server.fields import No, Strict, Whole, given
+from llamero.interfaces.server.fields import No, Strict, given
 from llamero.interfaces.server.openai.messages import CACHED
 from llamero.interfaces.server.openai.responses_input import Input, template_messages
 from llamero.interfaces.server.openai.tools import (
@@ -68,7 +68,7 @@ class ResponseStreamOptions(Strict):
     include_obfuscation: No | None = Field(None, description="a hint; nothing is obfuscated")
 
 
-class ResponsesRequest(Whole):
+class ResponsesRequest(Strict):
     """What the model is given, whose response is wanted. Nothing is stored: each request brings all of its input."""
 
     model_config = ConfigDict(
