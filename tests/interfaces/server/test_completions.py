@@ -119,6 +119,22 @@ def test_special_tokens_are_text_unless_asked_for(client: openai.OpenAI) -> None
 
 
 @pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"stop": ["x"] * 17}, "stop: list should have at most 16 items"),
+        ({"prompt": [[]]}, "prompt[0]: list should have at least 1 item"),
+        ({"prompt": ["a", 5]}, "prompt[1]: input should be a valid string"),
+        ({"stream_options": 5}, "stream_options: input should be an object"),
+    ],
+)
+def test_the_form_that_got_farthest_is_told(client: openai.OpenAI, changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.completions.create(**{"model": "chain", "prompt": "a"} | changed)
+    assert words in caught.value.message
+    assert caught.value.code == "invalid_value"
+
+
+@pytest.mark.parametrize(
     ("changed", "param"),
     [
         ({"suffix": "x"}, "suffix"),
@@ -127,6 +143,8 @@ def test_special_tokens_are_text_unless_asked_for(client: openai.OpenAI) -> None
         ({"prompt": []}, "prompt"),
         ({"prompt": [-1]}, "prompt[0]"),
         ({"prompt": [[1], ["a"]]}, "prompt[1][0]"),
+        ({"prompt": ["a", 5]}, "prompt[1]"),
+        ({"prompt": [[1], []]}, "prompt[1]"),
         ({"n": 64, "prompt": ["a"] * 5}, "n"),
         ({"logprobs": 21}, "logprobs"),
         ({"prompt": [300]}, None),

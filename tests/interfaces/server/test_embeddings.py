@@ -38,6 +38,11 @@ def test_one_text(client: openai.OpenAI) -> None:
     assert same.data[0].embedding == answer.data[0].embedding
 
 
+def test_as_many_texts_as_clients_send_at_once(client: openai.OpenAI) -> None:
+    answer = client.embeddings.create(model="stories", input=[[number] for number in range(3, 303)])
+    assert [each.index for each in answer.data] == list(range(300))
+
+
 @pytest.mark.parametrize(
     ("changed", "code", "param"),
     [

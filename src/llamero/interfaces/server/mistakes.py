@@ -25,18 +25,27 @@ def mistake(errors: Sequence[Error], body: Any) -> Refusal:
 
     Where a field may have one of several forms, each of them has its complaint; the one that got farthest is told.
     """
-    error = max(errors, key=lambda each: (each["type"] in _CODES, len(_place(each, body))))
-    context = error.get("ctx", {})
+    error = max(errors, key=lambda each: _distance(each, body))
     if error["type"] == "json_invalid":
-        return Refusal(400, f"the body is not JSON: {context.get('error', error['msg'])}", code="invalid_json")
+        why = error.get("ctx", {}).get("error", error["msg"])
+        return Refusal(400, f"the body is not JSON: {why}", code="invalid_json")
     steps, said = _place(error, body), _said(error)
     where = _path(steps[:-1]) if error["type"] in _SAY_WHICH else _path(steps) or "the body"
     words = f"{where}: {said[:1].lower()}{said[1:]}" if where else said
     return Refusal(400, words, code=_CODES.get(error["type"], "invalid_value"), param=_path(steps) or None)
 
 
+def _distance(error: Error, body: Any) -> tuple[bool, int, list[int], bool]:
+    """How far a form got with a body before this was wrong. One of another type than what is there did not begin."""
+    place = _place(error, body)
+    items = [step for step in place if isinstance(step, int)]
+    return error["type"] in _CODES, len(place), items, not error["type"].endswith("_type")
+
+
 def _said(error: Error) -> str:
     """What is wrong, without a word of pydantic's own."""
+    if error["type"] in ("model_type", "model_attributes_type", "dict_type"):
+        return "input should be an object"
     if error["type"] == "union_tag_not_found":
         return "field required"
     if error["type"] == "union_tag_invalid":

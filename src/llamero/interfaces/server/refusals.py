@@ -25,7 +25,7 @@ class Refusal(Exception):
     status: int
     message: str
     kind: str = "invalid_request_error"
-    code: str | None = None
+    code: str | None = "invalid_value"
     param: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -53,4 +53,4 @@ def refusal(error: BaseException, retry_after: int = 1) -> Refusal:
         return Refusal(500, words, kind="server_error", code="model_not_loaded", param="model")
     if isinstance(error, LlameroError):
         return Refusal(500, words, kind="server_error", code="model_error")
-    return Refusal(500, "something went wrong in the server; its log says what", kind="server_error")
+    return Refusal(500, "something went wrong in the server; its log says what", kind="server_error", code=None)
