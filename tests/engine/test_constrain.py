@@ -6,11 +6,13 @@ import json
 import re
 import threading
 from importlib.resources import files
+from time import process_time
 from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
+from jsonschema_specifications import REGISTRY as SPECIFICATIONS
 
 from llamero.engine.constrain import Constraints
 from llamero.engine.form import Form
@@ -176,6 +178,20 @@ def test_ways_out_of_loops(name: str, expression: str) -> None:
         assert re.fullmatch(expression, written(name, Form(kind="regex", source=expression), seed, 400)[0], re.S)
 
 
+@pytest.mark.parametrize("divisor", [3, 9, 0.25])
+def test_ways_out_of_multiples(name: str, divisor: float) -> None:
+    form = Form(kind="json_schema", source={"type": "number", "multipleOf": divisor})
+    for seed in range(5):
+        assert json.loads(written(name, form, seed, 12)[0]) % divisor == 0
+
+
+def test_a_grammar_without_a_way_out_takes_little_time() -> None:
+    matcher = CONSTRAINTS["byte-level"].of(Form(kind="grammar", source='start: x\nx: "a" x | "b" x')).begin(300)
+    started = process_time()
+    matcher.mask(np.zeros(TOKENIZERS["byte-level"].vocab_size, np.float32))
+    assert process_time() - started < 2  # looking to the end would take 6
+
+
 @pytest.mark.parametrize("sampling", [{"temperature": 0.0}, {"top_k": 1}, {"repeat_penalty": 1.5}, {"min_p": 0.5}])
 def test_however_it_is_sampled(sampling: dict[str, Any]) -> None:
     for seed in range(4):
@@ -237,6 +253,104 @@ def test_no_second_spelling_gets_past_a_schema(name: str) -> None:
     assert not follows(name, form, '{"a":1,"b":"\\ud800"}')
 
 
+NULL = {"type": "null"}
+BROKEN: dict[str, tuple[dict[str, Any], Any]] = {
+    "$ref": ({"$ref": "#/$defs/a", "$defs": {"a": NULL}}, 1),
+    "$defs": ({"$defs": {"a": {"$defs": {"b": NULL}}}, "$ref": "#/$defs/a/$defs/b"}, 1),
+    "$id": (
+        {"$id": "x:a", "$defs": {"a": NULL}, "items": {"$id": "x:b", "$ref": "#/$defs/a", "$defs": {"a": False}}},
+        [None],
+    ),
+    "$anchor": ({"$ref": "#a", "$defs": {"a": {"$anchor": "a"} | NULL}}, 1),
+    "$dynamicAnchor": ({"$ref": "#a", "$defs": {"a": {"$dynamicAnchor": "a"} | NULL}}, 1),
+    "$dynamicRef": ({"$dynamicRef": "#/$defs/a", "$defs": {"a": NULL}}, 1),
+    "properties": ({"properties": {"a": NULL}}, {"a": 1}),
+    "patternProperties": ({"patternProperties": {"a": NULL}}, {"bab": 1}),
+    "additionalProperties": ({"additionalProperties": NULL}, {"a": 1}),
+    "unevaluatedProperties": ({"unevaluatedProperties": False}, {"a": 1}),
+    "propertyNames": ({"propertyNames": {"maxLength": 1}}, {"ab": 1}),
+    "required": ({"required": ["a"]}, {"b": 1}),
+    "dependentRequired": ({"dependentRequired": {"a": ["b"]}}, {"a": 1}),
+    "dependentSchemas": ({"dependentSchemas": {"a": {"required": ["b"]}}}, {"a": 1}),
+    "minProperties": ({"minProperties": 1}, {}),
+    "maxProperties": ({"maxProperties": 1}, {"a": 1, "b": 2}),
+    "prefixItems": ({"prefixItems": [NULL]}, [1]),
+    "items": ({"items": NULL}, [1]),
+    "unevaluatedItems": ({"unevaluatedItems": False}, [1]),
+    "contains": ({"contains": NULL}, [1]),
+    "minContains": ({"contains": NULL, "minContains": 2}, [None]),
+    "maxContains": ({"contains": NULL, "maxContains": 1}, [None, None]),
+    "minItems": ({"minItems": 1}, []),
+    "maxItems": ({"maxItems": 1}, [1, 2]),
+    "uniqueItems": ({"uniqueItems": True}, [1, 1]),
+    "allOf": ({"allOf": [NULL, {}]}, 1),
+    "anyOf": ({"anyOf": [NULL, {"type": "string"}]}, 1),
+    "oneOf": ({"oneOf": [NULL, {"type": "string"}]}, 1),
+    "not": ({"not": NULL}, None),
+    "if": ({"if": NULL, "then": False}, None),
+    "then": ({"if": True, "then": NULL}, 1),
+    "else": ({"if": NULL, "else": False}, 1),
+    "type": ({"type": ["null", "integer"]}, 1.5),
+    "const": ({"const": {"a": 1}}, {"a": 2}),
+    "enum": ({"enum": [1, "a"]}, "b"),
+    "minimum": ({"minimum": 2}, 1.5),
+    "maximum": ({"maximum": 2}, 2.5),
+    "exclusiveMinimum": ({"exclusiveMinimum": 2}, 2),
+    "exclusiveMaximum": ({"exclusiveMaximum": 2}, 2),
+    "multipleOf": ({"multipleOf": 2}, 3),
+    "minLength": ({"minLength": 2}, "é"),
+    "maxLength": ({"maxLength": 1}, "ab"),
+    "pattern": ({"pattern": "^a"}, "ba"),
+    "format": ({"format": "ipv4"}, "1.2.3.400"),
+}
+"""A schema with each word of JSON Schema 2020-12 that says what is valid, and what is not of it."""
+ANNOTATED = {
+    "$schema",
+    "$comment",
+    "title",
+    "description",
+    "default",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "examples",
+}
+REFUSED_ANYWAY = {"$vocabulary", "contentEncoding", "contentMediaType", "contentSchema"}
+
+
+def test_all_words_of_the_standard_are_tested() -> None:
+    resources = [resource.contents for uri, resource in SPECIFICATIONS.items() if "/draft/2020-12/meta/" in uri]
+    words = {word for contents in resources for word in contents["properties"]}
+    assert words == BROKEN.keys() | ANNOTATED | REFUSED_ANYWAY
+
+
+@pytest.mark.parametrize("word", BROKEN)
+def test_each_word_is_enforced_or_refused_by_name(word: str) -> None:
+    schema, wrong = BROKEN[word]
+    judge = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
+    assert not judge.is_valid(wrong)
+    if why := refusal(schema):
+        assert re.search(rf"'{re.escape(word)}'|'contains'|'if'|Anchor", why)
+    else:
+        form = Form(kind="json_schema", source=schema)
+        assert not follows("byte-level", form, json.dumps(wrong, ensure_ascii=False))
+
+
+def refusal(schema: dict[str, Any]) -> str:
+    """Why a schema is refused; nothing where it is not."""
+    try:
+        CONSTRAINTS["byte-level"].of(Form(kind="json_schema", source=schema))
+    except SettingError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("word", sorted(REFUSED_ANYWAY))
+def test_words_that_nothing_is_made_of_are_refused(word: str) -> None:
+    with pytest.raises(SettingError, match=re.escape(word)):
+        CONSTRAINTS["byte-level"].of(Form(kind="json_schema", source={word: "x"}))
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"properties": {"a": {"minLenght": 3}}}, r"#/properties/a: unknown keyword 'minLenght'; did you mean 'minLength'"),
     ({"items": {"uniqueItems": True}}, "#/items: 'uniqueItems' cannot be enforced"),
@@ -245,6 +359,17 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"x-guidance": {"lenient": True}}, "'x-guidance' cannot be enforced"),
     ({"nullable": True}, '"null"'),
     ({"format": "iri"}, "format 'iri' cannot be enforced: did you mean 'uri'"),
+    ({"minProperties": True, "required": ["a"]}, "'minProperties' can be enforced up to .* 1"),
+    ({"format": []}, "format \\[\\] cannot be enforced"),
+    ({"patternProperties": 3}, "this is a mapping"),
+    ({"$id": "a", "items": {"$id": "b"}}, "#/items: '\\$id' below the whole schema"),
+    ({"items": {"pattern": "a++"}}, "#/items: a pattern has a possessive quantifier"),
+    ({"pattern": "[a--b]"}, "'--' in a class"),
+    ({"pattern": "[]a]"}, "a class of no characters"),
+    ({"patternProperties": {".": {}, r"[^\n\r\u2028\u2029]": {}}}, "two patterns .* say the same"),
+    ({"maximum": 2**53 + 2}, "numbers beyond 2\\*\\*53 .* 'maximum'"),
+    ({"items": {"enum": [{"a": [-(10**400)]}]}}, "#/items: numbers beyond .* 'enum'"),
+    ({"const": "\ud800"}, "json_schema: "),
     ({"minProperties": 2, "required": ["a"]}, "'minProperties' can be enforced up to .* 1"),
     ({"properties": {"a": {"pattern": "[a"}}}, "#/properties/a: unclosed character class"),
     ({"properties": {"a": {"pattern": "(?=a)"}}}, "#/properties/a: look-around"),
@@ -267,6 +392,47 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_what_cannot_be_enforced_is_refused_by_name_and_place(schema: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         CONSTRAINTS["byte-level"].of(Form(kind="json_schema", source=schema))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "good", "bad"),
+    [
+        ("^.$", "a\u00e9", "\r\u2028"),
+        (r"^\s$", " \n\u00a0", "a\ufeff\u0085"),
+        (r"^\S$", "a\u00e9", " \u00a0\ufeff"),
+        (r"^[\s1]$", "1 \n", "a\ufeff\u0085"),
+        (r"^[^\s1]$", "a", "1 \u00a0\ufeff"),
+        (r"^[^\S1]$", " \n", "a1\ufeff"),
+        ("^[a-c&&[x]$", "abc&[x", "d]"),  # in Rust: the intersection of two sets, one of them not closed
+        ("^[^a&&b]$", "c", "a&b"),
+        ("^[a~~b]$", "a~b", "c"),
+        ("^[[:d:]$", "[:d", "5e"),
+        (r"^[\]\[-]$", "][-", "\\"),
+        ("^[$.]$", "$.", "a"),
+        (r"^\.$", ".", "a"),
+    ],
+)
+def test_patterns_are_read_as_json_schema_has_them(pattern: str, good: str, bad: str) -> None:
+    form = Form(kind="json_schema", source={"type": "string", "pattern": pattern})
+    for character in good + bad:
+        assert follows("byte-level", form, json.dumps(character, ensure_ascii=False)) == (character in good)
+    names = Form(kind="json_schema", source={"patternProperties": {pattern: False}})
+    assert not follows("byte-level", names, json.dumps({good[0]: 1}, ensure_ascii=False))
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ("email", "ann.b@x.example", "a" * 65 + "@x.example"),
+        ("email", "a@" + "x" * 63 + ".y", "a@" + "x" * 64 + ".y"),
+        ("hostname", "a.b-c.d", "x." * 130 + "y"),
+        ("date", "2024-02-29", "2023-02-29"),
+    ],
+)
+def test_formats(kind: str, good: str, bad: str) -> None:
+    form = Form(kind="json_schema", source={"type": "string", "format": kind})
+    assert follows("byte-level", form, f'"{good}"')
+    assert not follows("byte-level", form, f'"{bad}"')
 
 
 def patterned(count: int) -> list[dict[str, Any]]:
@@ -294,8 +460,15 @@ def chained(count: int, **beside: Any) -> dict[str, Any]:
         ({"allOf": [{"additionalProperties": each} for each in patterned(30)]}, "30 patterns meet"),
         ({"allOf": [{"anyOf": [{"type": "integer"}, {"minimum": n}]} for n in range(30)]}, "30 choices meet"),
         ({"patternProperties": {f"^p{n}": {} for n in range(100)}}, "more than 64 patterns"),
+        (
+            {
+                "$defs": {"a": {"properties": {f"p{n}": {} for n in range(1000)}}},
+                "properties": {f"b{n}": {"$ref": "#/$defs/a", "type": "object"} for n in range(200)},
+            },
+            "too much is joined",
+        ),
     ],
-    ids=range(6),
+    ids=range(7),
 )
 def test_what_would_take_too_long_to_join_is_refused(schema: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):

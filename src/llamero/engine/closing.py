@@ -2,14 +2,17 @@
 
 A way out is found by writing on from a copy of the place, always with what closes most: a closing bracket, a quote
 that ends a text, what is forced, and else the byte used least so far, so that no loop of a grammar is gone round for
-ever. It need not be the shortest; in JSON it is nearly so. While the way out is much shorter than the room, nothing
-happens. Where it is not, only those of the likeliest tokens stay that leave a way out that fits.
+ever; where that leads nowhere, a few times more with some chance, as the last digit of a multiple of 3 wants it. It
+need not be the shortest; in JSON it is nearly so. While the way out is much shorter than the room, nothing happens.
+Where it is not, only those of the likeliest tokens stay that leave a way out that fits.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from copy import copy
+from random import Random
+from time import thread_time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +27,9 @@ _LONGEST = 1024  # tokens of a way out
 _SKIPPED = 3  # tokens at the beginning of an earlier way out that one token may have made superfluous
 _LIKELIEST = 4  # tokens whose ways out are looked for
 _NEAR = 16  # tokens; and at least the longest way out seen so far
+_SECONDS = 0.5  # of processor time for all looking of one answer; grammars can be made that take 10 ms a byte
+_CHANCE = 3.0  # uses of a byte by which chance may have it come later
+_CHANCES = 4
 _STEEP = 16  # tokens by which one token may lengthen the way out, before one looks again
 
 _FIRST_BETWEEN = b"}])\"',:0123456789.-"  # between JSON's marks
@@ -41,26 +47,30 @@ class Closing:
         self._tokens = bytes_
         self._ranks = (_ranks(_FIRST_BETWEEN), _ranks(_FIRST_INSIDE))
 
-    def way(self, place: LLMatcher, like: list[int] | None = None) -> list[int] | None:
+    def way(self, place: LLMatcher, like: list[int] | None, until: float) -> list[int] | None:
         """Tokens that make an answer whole from here, not its end; None where no such way is found.
 
         like: a way out from a place shortly before; it, or the rest of it, is tried first, which takes far less time.
+        until: when to give up, in this thread's time.
         """
         for skipped in range(min(_SKIPPED, len(like)) + 1 if like else 0):
             at, rest = place.deep_copy(), (like or [])[skipped:]
             if at.consume_tokens(rest) and at.is_accepting():
                 return rest
-        way = self._written(place, closing=True)
-        return self._written(place, closing=False) if way is None else way
+        way = self._written(place, until)
+        if way is not None:
+            return way
+        ways = (self._written(place, until, Random(seed)) for seed in range(_CHANCES))
+        return min((way for way in ways if way is not None), key=len, default=None)
 
-    def _written(self, place: LLMatcher, closing: bool) -> list[int] | None:
-        """A way out. closing: a closing byte is as good as new after each that closed something."""
+    def _written(self, place: LLMatcher, until: float, chance: Random | None = None) -> list[int] | None:
+        """A way out. Without chance, a closing byte is as good as new after each that closed something."""
         at = place.deep_copy()
         way: list[int] = []
         used: Counter[int] = Counter()
         before: frozenset[int] = frozenset()
         last = -1
-        while len(way) < _LONGEST:
+        while len(way) < _LONGEST and thread_time() < until:
             if at.is_accepting():
                 return way
             step = at.compute_ff_tokens()
@@ -68,10 +78,13 @@ class Closing:
                 allowed = self._allowed(at)
                 if not allowed:
                     return None
-                if closing and last in _CLOSERS and allowed != before:
-                    used.clear()
                 ranks = self._ranks[allowed.issuperset(_ANY)]
-                before, last = allowed, min(allowed, key=lambda byte: (used[byte], ranks[byte]))
+                if chance:
+                    last = min(allowed, key=lambda byte: (used[byte] + _CHANCE * chance.random(), ranks[byte]))
+                else:
+                    if last in _CLOSERS and allowed != before:
+                        used.clear()
+                    before, last = allowed, min(allowed, key=lambda byte: (used[byte], ranks[byte]))
                 used[last] += 1
                 step = [int(self._tokens[last])]
             if not at.consume_tokens(step):
@@ -105,6 +118,7 @@ class Room:
         self._ways: dict[int, list[int]] = {}  # after each of the tokens that may come next, where they are known
         self._way: list[int] | None = None
         self._last: list[int] | None = None
+        self._seconds = _SECONDS
         self.hurried = False
 
     def narrow(self, place: LLMatcher, logits: Logits, ends: NDArray[np.intp]) -> None:
@@ -114,7 +128,12 @@ class Room:
         """
         if self._left > self._look:
             return
-        way = self._closing.way(place, like=self._last) if self._way is None else self._way
+        started = thread_time()
+        self._narrow(place, logits, ends, started + self._seconds)
+        self._seconds -= thread_time() - started
+
+    def _narrow(self, place: LLMatcher, logits: Logits, ends: NDArray[np.intp], until: float) -> None:
+        way = self._closing.way(place, self._last, until) if self._way is None else self._way
         spare = -1 if way is None else self._left - len(way)
         if way is None or spare < 0:
             self._look = -1
@@ -125,7 +144,7 @@ class Room:
             self._look = self._left - max(1, (spare - near) // _STEEP)
             return
         self._look = self._left
-        self._ways = self._fitting(place, logits, ends, way)
+        self._ways = self._fitting(place, logits, ends, way, until)
         if way:
             self._ways.setdefault(way[0], way[1:])
         kept = [token for token in (*self._ways, *ends) if token < len(logits)]
@@ -144,7 +163,7 @@ class Room:
         return copy(self)
 
     def _fitting(
-        self, place: LLMatcher, logits: Logits, ends: NDArray[np.intp], way: list[int]
+        self, place: LLMatcher, logits: Logits, ends: NDArray[np.intp], way: list[int], until: float
     ) -> dict[int, list[int]]:
         """The likeliest tokens after which a way out still fits, and that way. way: the one from here."""
         found: dict[int, list[int]] = {}
@@ -152,7 +171,7 @@ class Room:
             if token in ends or logits[token] == -np.inf:
                 continue
             ahead = place.deep_copy()
-            after = self._closing.way(ahead, like=way) if ahead.consume_token(token) else None
+            after = self._closing.way(ahead, way, until) if ahead.consume_token(token) else None
             if after is not None and len(after) <= self._left - 1:
                 found[token] = after
             else:

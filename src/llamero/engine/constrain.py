@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from llamero.engine.closing import Closing, Room
 from llamero.engine.deep import run_deep
-from llamero.engine.form import Form
+from llamero.engine.form import Form, Schema
 from llamero.engine.sampling import Logits
 from llamero.engine.schema import enforceable, inner
 from llamero.errors import ConstraintError, SettingError
@@ -161,8 +161,21 @@ class GrammarMatcher:
         return ConstraintError(f"the answer cannot go on in its form ({self._kind}): {why}")
 
 
-def json_within(schema: Mapping[str, Any] | bool) -> str:
-    """An enforceable schema as it stands after %json in a Lark grammar, kept to as strictly as a form of its own."""
+def enforced(schema: Schema) -> dict[str, Any]:
+    """The schema in words that are all enforced. Raises SettingError naming the place of what cannot be."""
+    from llguidance import LLMatcher, LLParserLimits
+
+    def read() -> dict[str, Any]:
+        words = enforceable(schema)
+        if error := LLMatcher.validate_grammar(_json_grammar(words), limits=LLParserLimits(**_LIMITS)):
+            raise SettingError(explained(Form(kind="json_schema", source=schema), error))
+        return words
+
+    return run_deep(read)
+
+
+def json_within(schema: Schema) -> str:
+    """An enforced schema as it stands after %json in a Lark grammar, kept to as strictly as a form of its own."""
     if isinstance(schema, bool):
         schema = {} if schema else {"enum": []}
     return json.dumps({**schema, "x-guidance": _JSON})
@@ -222,7 +235,10 @@ def _grammar(form: Form) -> str:
 def _json_grammar(schema: Mapping[str, Any]) -> str:
     from llguidance import LLMatcher
 
-    return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_JSON)
+    try:
+        return LLMatcher.grammar_from_json_schema(json.dumps(schema), overrides=_JSON)
+    except ValueError as error:  # half of a character alone: no JSON in Rust
+        raise SettingError(f"json_schema: {error}") from None
 
 
 class _Words:

@@ -12,11 +12,13 @@ from types import MappingProxyType
 from typing import Any
 
 from llamero.engine.meetings import check_meetings
+from llamero.engine.pattern import engine_pattern
 from llamero.errors import SettingError, nearest
 
 _NESTING = 64
 _PATTERNED = 64
 _LARGEST = 256 * 1024  # characters of JSON text
+_EXACT = 2**53  # from here on the grammar engine would round
 
 
 def _words(text: str) -> frozenset[str]:
@@ -24,16 +26,17 @@ def _words(text: str) -> frozenset[str]:
 
 
 _ANNOTATIONS = _words(
-    "title description default examples example deprecated readOnly writeOnly discriminator $comment $schema $id"
+    "title description default examples example deprecated readOnly writeOnly discriminator $comment $schema"
 )
 _KEPT = _words(
-    "type const enum required pattern minLength maxLength minimum maximum exclusiveMinimum exclusiveMaximum "
+    "type const enum required minLength maxLength minimum maximum exclusiveMinimum exclusiveMaximum "
     "multipleOf minItems maxItems maxProperties $ref"
 )
 _BOUNDS = _words("minimum maximum exclusiveMinimum exclusiveMaximum multipleOf")
+_EXACTLY = _BOUNDS | {"const", "enum"}
 _MANY = _words("anyOf oneOf allOf prefixItems")  # a list of schemas
 _NAMED = _words("properties patternProperties $defs definitions")  # schemas by name
-_HANDLED = _words("additionalProperties items additionalItems format minProperties")
+_HANDLED = _words("additionalProperties items additionalItems format minProperties pattern $id")
 _UNENFORCED = _words(
     "not if then else contains minContains maxContains uniqueItems propertyNames dependentRequired dependentSchemas "
     "dependencies unevaluatedProperties unevaluatedItems contentEncoding contentMediaType contentSchema nullable "
@@ -45,12 +48,16 @@ _ADVICE = MappingProxyType({"nullable": 'write "type": [..., "null"]', "contentE
 _DAY = r"(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)|02-(?:0[1-9]|1\d|2[0-8]))"
 _LEAP = r"(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)-02-29"
 _DATE = rf"(?:(?:\d{{3}}[1-9]|\d\d[1-9]0|\d[1-9]00|[1-9]000)-{_DAY}|{_LEAP})"  # years 0001 to 9999, as they were
+_LABEL = "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?(?:Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)"
 FORMATS = MappingProxyType(
-    {"date": f"^{_DATE}$", "time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
-    | dict.fromkeys(("duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid"))
+    {name: {"format": name} for name in ("duration", "ipv4", "ipv6", "uri", "uuid")}
+    | {"date": {"pattern": f"^{_DATE}$"}, "time": {"pattern": f"^{_TIME}$"}}
+    | {"date-time": {"pattern": f"^{_DATE}T{_TIME}$"}, "hostname": {"format": "hostname", "maxLength": 253}}
+    | {"email": {"format": "email", "pattern": rf"^[^@]{{1,64}}@{_LABEL}(?:\.{_LABEL})*$", "maxLength": 254}}
 )
-"""Formats of strings, with a pattern where llguidance lets days through that no calendar has (29 February 2023)."""
+"""Formats of strings in enforced words: llguidance alone lets days through that no calendar has (29 February 2023), and
+names that are too long (RFC 1123, 2.1; RFC 5321, 4.5.3.1)."""
 
 
 def enforceable(schema: Mapping[str, Any] | bool) -> dict[str, Any]:
@@ -88,8 +95,8 @@ def _schema(schema: Any, where: str, level: int) -> dict[str, Any] | bool:
         raise _refused(where, f"a schema is a mapping, true or false, not {type(schema).__name__}")
     if level > _NESTING:
         raise _refused(where, f"schemas are nested more than {_NESTING} levels deep")
-    if len(schema.get("patternProperties", ())) > _PATTERNED:
-        raise _refused(where, f"'patternProperties' has more than {_PATTERNED} patterns, each compared with all others")
+    if "$id" in schema and level:
+        raise _refused(where, "'$id' below the whole schema begins another one, which references cannot be read in")
     copy: dict[str, Any] = {}
     for word, value in schema.items():
         _check_word(word, where)
@@ -101,6 +108,7 @@ def _schema(schema: Any, where: str, level: int) -> dict[str, Any] | bool:
             copy[word] = _list(value, f"{where}/{word}", level)
         elif word in _NAMED:
             copy[word] = _map(value, f"{where}/{word}", level)
+    _patterns(copy, schema, where)
     _numbers(schema, where)
     _items(schema, copy, where, level)
     _format(schema, copy, where)
@@ -129,11 +137,43 @@ def _map(value: Any, where: str, level: int) -> dict[str, dict[str, Any] | bool]
     return {str(name): _schema(item, f"{where}/{_escaped(name)}", level + 1) for name, item in value.items()}
 
 
+def _patterns(copy: dict[str, Any], schema: Mapping[str, Any], where: str) -> None:
+    """`pattern` and the names of `patternProperties`, as the grammar engine reads them."""
+    named = copy.get("patternProperties", {})
+    if len(named) > _PATTERNED:
+        raise _refused(where, f"'patternProperties' has more than {_PATTERNED} patterns, each compared with all others")
+    try:
+        if "pattern" in schema:
+            pattern = schema["pattern"]
+            copy["pattern"] = engine_pattern(pattern) if isinstance(pattern, str) else pattern
+        if named:
+            copy["patternProperties"] = {engine_pattern(name): item for name, item in named.items()}
+    except ValueError as error:
+        raise _refused(where, f"a pattern has {error}") from None
+    if len(copy.get("patternProperties", ())) < len(named):
+        raise _refused(where, "two patterns of 'patternProperties' say the same")
+
+
 def _numbers(schema: Mapping[str, Any], where: str) -> None:
     for word in _BOUNDS & schema.keys():
         value = schema[word]
         if isinstance(value, bool) or not isinstance(value, int | float) or (word == "multipleOf" and value <= 0):
             raise _refused(where, f"{word!r} takes a number{' above 0' * (word == 'multipleOf')}, not {value!r:.80}")
+    for word in _EXACTLY & schema.keys():
+        if any(abs(number) > _EXACT for number in _numbers_in(schema[word])):
+            raise _refused(where, f"numbers beyond 2**53 cannot be enforced in {word!r}; let it be text")
+
+
+def _numbers_in(value: Any) -> Iterator[int | float]:
+    waiting = [value]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, int | float):
+            yield value
+        elif isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
 
 
 def _items(schema: Mapping[str, Any], copy: dict[str, Any], where: str, level: int) -> None:
@@ -153,22 +193,16 @@ def _format(schema: Mapping[str, Any], copy: dict[str, Any], where: str) -> None
     if "format" not in schema:
         return
     name = schema["format"]
-    if name not in FORMATS:
+    if not isinstance(name, str) or name not in FORMATS:
         raise _refused(where, f"format {name!r:.80} cannot be enforced: {nearest(str(name), FORMATS)}")
-    pattern = FORMATS[name]
-    if pattern is None:
-        copy["format"] = name
-    elif "pattern" in copy:
-        copy["allOf"] = [*copy.get("allOf", []), {"pattern": pattern}]
-    else:
-        copy["pattern"] = pattern
+    copy["allOf"] = [*copy.get("allOf", ()), FORMATS[name]]
 
 
 def _least_properties(schema: Mapping[str, Any], where: str) -> None:
     """A name may be written twice, so counting properties would count it twice: only required ones are sure."""
     least, required = schema.get("minProperties", 0), schema.get("required", [])
     sure = len(set(required)) if isinstance(required, list) and all(isinstance(name, str) for name in required) else 0
-    if not isinstance(least, int) or least > sure:
+    if isinstance(least, bool) or not isinstance(least, int) or not 0 <= least <= sure:
         raise _refused(where, f"'minProperties' can be enforced up to the number of 'required' properties, {sure}")
 
 

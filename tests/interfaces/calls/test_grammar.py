@@ -106,6 +106,15 @@ def test_a_schema_that_cannot_be_enforced(syntax: Syntax) -> None:
         call_form(syntax, [Function("loose", LOOSE.parameters, strict=True)], several=True)
 
 
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("parameters", [{"properties": {"a": {"pattern": "(?=x)"}}}, {"required": "a"}])
+def test_a_schema_that_the_grammar_engine_refuses(syntax: Syntax, parameters: dict[str, Any]) -> None:
+    [(name, _)] = written([Function("loose", parameters)], syntax, False, 0)
+    assert name == "loose"
+    with pytest.raises(SettingError, match="function 'loose': json_schema, at #"):
+        call_form(syntax, [Function("loose", parameters, strict=True)], several=True)
+
+
 def may_be(syntax: Syntax, text: str) -> bool:
     """Whether an answer that may be words or calls of a strict function can be this text."""
     matcher = CONSTRAINTS.of(call_form(syntax, [WEATHER], several=True, optional=True)).begin()

@@ -10,9 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from llamero.engine.constrain import json_within
+from llamero.engine.constrain import enforced, json_within
 from llamero.engine.form import Form
-from llamero.engine.schema import enforceable
 from llamero.errors import SettingError
 from llamero.interfaces.calls.syntax import Syntax
 
@@ -69,7 +68,7 @@ def _rules(syntax: Syntax, index: int, function: Function) -> list[str]:
 def _parameters(function: Function) -> dict[str, Any]:
     """The schema of the arguments, an object, in words that are enforced."""
     try:
-        schema = enforceable(function.parameters)
+        schema = enforced(function.parameters)
     except SettingError as error:
         if function.strict:
             raise SettingError(f"function {function.name!r}: {error}") from None

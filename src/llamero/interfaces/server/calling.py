@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from llamero.engine.constrain import json_within
-from llamero.engine.schema import enforceable
+from llamero.engine.constrain import enforced, json_within
 from llamero.errors import SettingError
 from llamero.interfaces.calls.grammar import call_form
 from llamero.interfaces.calls.parser import MARKS, CallParser
@@ -50,7 +49,7 @@ def called_form(tools: Tools | None, form: Form | None, syntax: Syntax | None) -
     schema = {"type": "object"} if form.source is None else form.source
     assert isinstance(schema, Mapping | bool)
     source = str(calls.source).replace("start: ", "start: answer | ", 1)
-    return Form(kind="grammar", source=f"{source}answer: %json {json_within(enforceable(schema))}\n")
+    return Form(kind="grammar", source=f"{source}answer: %json {json_within(enforced(schema))}\n")
 
 
 def parser_of(tools: Tools | None, index: int) -> CallParser | None:

@@ -41,7 +41,9 @@ async def plans_of(served: Served, asks: Sequence[Ask]) -> list[Plan]:
     first = 0
     for ask in asks:
         prompt = await prompt_of(served, ask)
-        wanted = called_form(ask.tools, ask.form, served.call_syntax if ask.tools else None)
+        wanted = ask.form
+        if ask.tools:  # its schemas may be long
+            wanted = await asyncio.to_thread(called_form, ask.tools, ask.form, served.call_syntax)
         if wanted != form:
             form = wanted
             constraint = await asyncio.to_thread(served.llama.make_constraint, form) if form else None
