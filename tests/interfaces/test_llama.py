@@ -30,6 +30,7 @@ from llamero.errors import (
 )
 from llamero.formats.gguf import write_gguf
 from llamero.formats.open import open_model_file
+from llamero.interfaces.options import ChatOptions, TextOptions
 from llamero.model.config import Config
 from llamero.model.config_files import config_to_gguf
 from llamero.model.llama import forward
@@ -181,6 +182,10 @@ def test_chat_logprobs_are_named_as_openai_does(chatty: Llama) -> None:
     answer = chatty.chat([{"role": "user", "content": "b"}], max_tokens=2, logprobs=True, top_logprobs=1)
     assert answer.logprobs is not None
     assert [len(entry.top) for entry in answer.logprobs] == [1, 1]
+    with pytest.raises(SettingError, match="did you mean 'template_variables'"):
+        chatty.chat([{"role": "user", "content": "b"}], template_variable={})
+    with pytest.raises(SettingError, match="asks for logprobs=True"):
+        chatty.chat([{"role": "user", "content": "b"}], top_logprobs=1)
 
 
 @pytest.mark.parametrize(
@@ -254,6 +259,7 @@ def test_embeddings(llama: Llama, config: Config) -> None:
     assert rows.shape == (2, config.dim)
     np.testing.assert_allclose(rows[0], one, atol=1e-6)
     assert rows[0] @ rows[1] < 0.99
+    assert llama.embed([]).shape == (0, config.dim)
 
 
 def test_tokens_and_back(llama: Llama) -> None:
@@ -399,9 +405,11 @@ def test_the_options_written_out_are_those_there_are() -> None:
     """`generate` and `chat` pass sampling options on by name; a name of their own must not hide one."""
     import inspect
 
-    for method in (Llama.generate, Llama.chat):
-        own = set(inspect.signature(method).parameters)
-        assert not own & set(Sampling.__dataclass_fields__)
+    sampling = set(Sampling.__dataclass_fields__)
+    for method, options in ((Llama.generate, TextOptions), (Llama.chat, ChatOptions)):
+        own = set(inspect.signature(method).parameters) - {"self", "prompt", "messages", "stream", "sampling"}
+        assert not own & sampling
+        assert own | sampling == set(options.__annotations__)
 
 
 def test_generating_needs_neither_torch_nor_jinja(models: Path) -> None:

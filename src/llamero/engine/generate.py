@@ -169,7 +169,7 @@ class Engine(Generic[A, W]):
             else:
                 rows.extend(self._embedded(group, self.adapters.get(adapter)))
             told()
-        return np.stack(rows)
+        return np.array(rows, np.float32).reshape(len(texts), self.weights.config.dim)
 
     def _group(self, texts: Ids[Ids[int]]) -> Ids[Ids[int]]:
         """The first texts, as many as fit a chunk together; one in any case."""

@@ -111,7 +111,7 @@ class Sampling:
         valid = [item.name for item in fields(cls)]
         for name in options:
             if name not in valid:
-                raise SettingError(f"unknown option {name!r}: {nearest(name, [*valid, *also])}")
+                raise SettingError(f"unknown option {name!r}: {nearest(name, {*valid, *also})}")
         return cls(**options)
 
 

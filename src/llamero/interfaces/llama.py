@@ -30,6 +30,7 @@ from llamero.interfaces.completion import Completion, Stream
 from llamero.interfaces.devices import make_ops
 from llamero.interfaces.loading import Watched, find_tokenizer
 from llamero.interfaces.models import find_model
+from llamero.interfaces.options import ChatOptions, Stop, TextOptions
 from llamero.interfaces.prompts import Prompt, chat_prompt, chat_room, make_template, text_prompt
 from llamero.interfaces.speculation import Speculate, check_speculation, make_speculation
 from llamero.model.config import Config
@@ -41,23 +42,6 @@ if TYPE_CHECKING:
     from llamero.tokenizer.chat import ChatTemplate
 
 _CONTEXT = 8192  # tokens; what a model gets unless told otherwise, so that its cache stays small
-_OTHER_OPTIONS = (
-    "max_tokens",
-    "stop",
-    "stream",
-    "logprobs",
-    "overflow",
-    "keep",
-    "special",
-    "json_schema",
-    "regex",
-    "grammar",
-    "progress",
-    "tools",
-    "adapter",
-)
-
-Stop = str | Sequence[str] | None
 
 
 class Llama:
@@ -140,41 +124,11 @@ class Llama:
 
     @overload
     def generate(
-        self,
-        prompt: str | Sequence[int],
-        *,
-        stream: Literal[False] = ...,
-        max_tokens: int | None = ...,
-        stop: Stop = ...,
-        logprobs: int | None = ...,
-        overflow: Overflow = ...,
-        keep: int | None = ...,
-        special: bool = ...,
-        adapter: str | None = ...,
-        json_schema: Schema | None = ...,
-        regex: str | None = ...,
-        grammar: str | None = ...,
-        progress: Progress | None = ...,
-        **sampling: Unpack[SamplingOptions],
+        self, prompt: str | Sequence[int], *, stream: Literal[False] = ..., **options: Unpack[TextOptions]
     ) -> Completion: ...
     @overload
     def generate(
-        self,
-        prompt: str | Sequence[int],
-        *,
-        stream: Literal[True],
-        max_tokens: int | None = ...,
-        stop: Stop = ...,
-        logprobs: int | None = ...,
-        overflow: Overflow = ...,
-        keep: int | None = ...,
-        special: bool = ...,
-        adapter: str | None = ...,
-        json_schema: Schema | None = ...,
-        regex: str | None = ...,
-        grammar: str | None = ...,
-        progress: Progress | None = ...,
-        **sampling: Unpack[SamplingOptions],
+        self, prompt: str | Sequence[int], *, stream: Literal[True], **options: Unpack[TextOptions]
     ) -> Stream: ...
     def generate(
         self,
@@ -212,47 +166,16 @@ class Llama:
         read = text_prompt(self.tokenizer, prompt, special=special, keep=keep)
         options = {"max_tokens": max_tokens, "overflow": overflow, "logprobs": logprobs, "adapter": adapter}
         form = form_of(json_schema=json_schema, regex=regex, grammar=grammar)
-        return self._answer(read, stream, stop, form, options, sampling, progress)
+        settings = Sampling.of(sampling, also=("stream", *TextOptions.__annotations__))
+        return self._answer(read, stream, stop, form, options, settings, progress)
 
     @overload
     def chat(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        stream: Literal[False] = ...,
-        tools: Sequence[Mapping[str, Any]] | None = ...,
-        template_variables: Mapping[str, Any] | None = ...,
-        max_tokens: int | None = ...,
-        stop: Stop = ...,
-        logprobs: bool = ...,
-        top_logprobs: int = ...,
-        overflow: Overflow = ...,
-        adapter: str | None = ...,
-        json_schema: Schema | None = ...,
-        regex: str | None = ...,
-        grammar: str | None = ...,
-        progress: Progress | None = ...,
-        **sampling: Unpack[SamplingOptions],
+        self, messages: Sequence[Mapping[str, Any]], *, stream: Literal[False] = ..., **options: Unpack[ChatOptions]
     ) -> Completion: ...
     @overload
     def chat(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        stream: Literal[True],
-        tools: Sequence[Mapping[str, Any]] | None = ...,
-        template_variables: Mapping[str, Any] | None = ...,
-        max_tokens: int | None = ...,
-        stop: Stop = ...,
-        logprobs: bool = ...,
-        top_logprobs: int = ...,
-        overflow: Overflow = ...,
-        adapter: str | None = ...,
-        json_schema: Schema | None = ...,
-        regex: str | None = ...,
-        grammar: str | None = ...,
-        progress: Progress | None = ...,
-        **sampling: Unpack[SamplingOptions],
+        self, messages: Sequence[Mapping[str, Any]], *, stream: Literal[True], **options: Unpack[ChatOptions]
     ) -> Stream: ...
     def chat(
         self,
@@ -288,10 +211,13 @@ class Llama:
             variables=template_variables or {},
             room=None if overflow == "error" else chat_room(self.context, max_tokens),
         )
+        if top_logprobs and not logprobs:
+            raise SettingError(f"top_logprobs={top_logprobs} asks for logprobs=True too")
         top = top_logprobs if logprobs else None
         options = {"max_tokens": max_tokens, "overflow": overflow, "logprobs": top, "adapter": adapter}
         form = form_of(json_schema=json_schema, regex=regex, grammar=grammar)
-        return self._answer(read, stream, stop, form, options, sampling, progress)
+        settings = Sampling.of(sampling, also=("stream", *ChatOptions.__annotations__))
+        return self._answer(read, stream, stop, form, options, settings, progress)
 
     def make_constraint(self, form: Form) -> Constraint:
         """What keeps answers to a form; requests may share it. The first one of a model takes 0.1 to 1 s.
@@ -322,12 +248,13 @@ class Llama:
         """The meaning of a text as a vector of length 1 (dim,), or of several as rows (texts, dim).
 
         It is the mean, over all tokens, of what the last layer gives after the final norm. A Llama was not trained
-        for this; texts are best compared by the product of their vectors.
+        for this; texts are best compared by the product of their vectors. progress: told how many texts are done, and
+        how many there are.
         """
-        if isinstance(text, str):
-            with self._turn:
-                return self.engine.embedding(text_prompt(self.tokenizer, text).ids, progress, adapter)
-        return np.stack([self.embed(one, adapter=adapter, progress=progress) for one in text])
+        texts = [text_prompt(self.tokenizer, one).ids for one in ([text] if isinstance(text, str) else text)]
+        with self._turn:
+            rows = self.engine.embeddings(texts, progress, adapter)
+        return rows[0] if isinstance(text, str) else rows
 
     def close(self) -> None:
         """Let go of weights and cache. Using the model afterwards is a SettingError."""
@@ -349,14 +276,13 @@ class Llama:
         stop: Stop,
         form: Form | None,
         options: Mapping[str, Any],
-        sampling: Mapping[str, Any],
+        sampling: Sampling,
         progress: Progress | None,
     ) -> Completion | Stream:
-        settings = Sampling.of(sampling, also=_OTHER_OPTIONS)
         request = Request(
             prompt=tuple(prompt.ids),
             keep=prompt.keep,
-            sampling=settings,
+            sampling=sampling,
             stop_ids=self.tokenizer.stop_ids,
             constraint=self.make_constraint(form) if form else None,
             **options,
