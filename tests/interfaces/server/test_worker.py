@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter, sleep
 from typing import Any
 
 import pytest
@@ -23,13 +24,15 @@ class Ear:
 
     def __init__(self) -> None:
         self.heard: list[Any] = []
+        self.times: list[float] = []
         self.threads: set[int] = set()
         self.over = asyncio.Event()
 
     def read(self, done: int, total: int) -> None:
         self._note((done, total))
 
-    def chose(self, choice: Choice) -> None:
+    def chose(self, choice: Choice, at: float) -> None:
+        self.times.append(at)
         self._note(choice.id)
 
     def ended(self, error: Exception | None) -> None:
@@ -71,6 +74,21 @@ def test_all_is_told_in_order_on_the_loop(llama: Llama) -> None:
         return ears[0]
 
     assert asyncio.run(work()).tokens == list(llama.generate([1, 3], temperature=0, max_tokens=20).ids)
+
+
+def test_tokens_that_come_together_were_chosen_one_after_the_other(llama: Llama) -> None:
+    async def work() -> tuple[list[float], float]:
+        worker, ear = Worker(Scheduler(llama.engine)), Ear()
+        worker.submit(run_of(llama, 50), ear)
+        sleep(0.3)  # the loop hears nothing meanwhile
+        woke = perf_counter()
+        await asyncio.wait_for(ear.over.wait(), 30)
+        await worker.close()
+        return ear.times, woke
+
+    times, woke = asyncio.run(work())
+    assert times == sorted(set(times))
+    assert times[1] < woke
 
 
 def test_a_cancelled_run_is_told_nothing_more(llama: Llama) -> None:

@@ -37,7 +37,7 @@ async def answer(library: Library, *asks: Ask, patience: float | None = None) ->
         await job
     finally:
         job.cancel()
-        await asyncio.wait([job])
+        await asyncio.gather(job, return_exceptions=True)  # an error that nobody waits for any more is none
 
 
 async def _work(library: Library, asks: Sequence[Ask], mailbox: Mailbox) -> None:

@@ -13,18 +13,29 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import Any, Protocol, TypeVar, cast
 
 from llamero.engine.request import Run
 from llamero.engine.sampling import Choice
 from llamero.engine.schedule import Scheduler
-from llamero.engine.task import Listener
 from llamero.errors import DeviceError, QueueFull
 
 T = TypeVar("T")
 _MOST_ASIDE = 256  # requests
 
 _log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """Who waits for an answer, on the event loop; it is told what the scheduler's listeners are."""
+
+    def read(self, done: int, total: int) -> None: ...
+    def chose(self, choice: Choice, at: float) -> None:
+        """The next token. at: when it was chosen (perf_counter), however many come together."""
+        ...
+
+    def ended(self, error: Exception | None) -> None: ...
 
 
 class Watched(Listener, Protocol):
@@ -159,7 +170,8 @@ class _Relay:
         self._outbox.append((self._run, lambda listener: listener.read(done, total)))
 
     def chose(self, choice: Choice) -> None:
-        self._outbox.append((self._run, lambda listener: listener.chose(choice)))
+        at = perf_counter()
+        self._outbox.append((self._run, lambda listener: listener.chose(choice, at)))
 
     def ended(self, error: Exception | None) -> None:
         self._outbox.append((self._run, _End(error)))

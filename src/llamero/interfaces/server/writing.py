@@ -46,12 +46,12 @@ class Writer:
         if not self._quiet and done < total:
             self._put(Reading(done, total))
 
-    def chose(self, choice: Choice) -> None:
-        """One more token."""
+    def chose(self, choice: Choice, at: float) -> None:
+        """One more token, chosen at that time."""
         if self.over.done():
             return
-        self._last = perf_counter()
-        self._first = self._first or self._last
+        self._last = at
+        self._first = self._first or at
         self._written += 1
         self._tally.wrote(1)
         said = self._speech.push(choice.id)

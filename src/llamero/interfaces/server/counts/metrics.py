@@ -13,9 +13,9 @@ import llamero
 from llamero.engine.request import Run
 from llamero.engine.sampling import Choice
 from llamero.engine.schedule import Standing
-from llamero.engine.task import Listener
 from llamero.interfaces.server.counts.exposition import Counter, Family, Histogram
 from llamero.interfaces.server.door.asgi import App, Message, Receive, Scope, Send
+from llamero.interfaces.server.worker import Listener
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0)
 _STEPS = (0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -150,7 +150,7 @@ class Clocked:
         self._begin()
         self._listener.read(done, total)
 
-    def chose(self, choice: Choice) -> None:
+    def chose(self, choice: Choice, at: float) -> None:
         self._begin()
         now = perf_counter()
         if self._wrote:
@@ -158,7 +158,7 @@ class Clocked:
         else:
             self._metrics.first.observe(now - self._asked, self._model)
         self._wrote, self._last = True, now
-        self._listener.chose(choice)
+        self._listener.chose(choice, at)
 
     def ended(self, error: Exception | None) -> None:
         self.cancelled("error" if error else self._run.finish_reason or "cancelled")
