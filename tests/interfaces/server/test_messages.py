@@ -92,6 +92,26 @@ def test_refused_by_name(claude: anthropic.Anthropic, changed: dict[str, Any], k
     assert words in error["error"]["message"]
 
 
+def test_a_tool_is_used_in_a_stream(noise: str) -> None:
+    number = {"a": {"type": "integer"}}
+    schema = {"type": "object", "properties": number, "required": ["a"], "additionalProperties": False}
+    options: dict[str, Any] = {"model": "noise", "max_tokens": 90, "messages": HELLO}
+    options |= {"tools": [{"name": "add", "input_schema": schema}]}
+    choice: Any = {"type": "tool", "name": "add", "disable_parallel_tool_use": True}
+    with anthropic.Anthropic(base_url=noise, api_key="none", max_retries=0) as client:
+        with client.messages.stream(**options, tool_choice=choice) as stream:
+            answer = stream.get_final_message()
+        (call,) = answer.content
+        assert call.type == "tool_use"
+        assert isinstance(call.input["a"], int)
+        assert answer.stop_reason == "tool_use"
+        result = {"type": "tool_result", "tool_use_id": call.id, "content": "3"}
+        turns: Any = [*HELLO, {"role": "assistant", "content": answer.content}, {"role": "user", "content": [result]}]
+        again = client.messages.create(**options | {"messages": turns, "max_tokens": 3})
+        counted = client.messages.count_tokens(model="noise", messages=turns, tools=options["tools"])
+    assert again.usage.input_tokens + (again.usage.cache_read_input_tokens or 0) == counted.input_tokens
+
+
 def test_tools_of_a_conversation_become_the_templates() -> None:
     turns: list[dict[str, Any]] = [
         {"role": "user", "content": "How warm?"},

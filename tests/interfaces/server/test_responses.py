@@ -83,6 +83,18 @@ def test_logprobs(client: openai.OpenAI) -> None:
     assert all(len(token.top_logprobs) == 2 for token in text.logprobs)
 
 
+def test_truncation_is_a_choice(client: openai.OpenAI) -> None:
+    long: Any = [{"role": "user", "content": "x" * 600}, {"role": "user", "content": "hello"}]
+    options: dict[str, Any] = {"model": "chain", "input": long, "max_output_tokens": 3}
+    answer = client.responses.create(**options, truncation="auto")
+    assert answer.usage is not None
+    assert answer.usage.output_tokens == 3
+    for given in ({}, {"truncation": "disabled"}):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.responses.create(**options | given)
+        assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "input")
+
+
 def test_only_texts_have_logprobs(noise: str) -> None:
     options: dict[str, Any] = {"model": "noise", "input": "hello", "include": ["message.output_text.logprobs"]}
     options |= {"tools": [ADD], "tool_choice": "required", "parallel_tool_calls": False, "max_output_tokens": 40}

@@ -58,7 +58,7 @@ _REFUSED = {
     "inference_geo": "it runs where it runs",
     "mcp_servers": "tools are the client's",
     "prefill": "answers begin as the model begins them",
-    "thread": "nothing is stored; send the whole conversation",
+    "thread": "nothing is stored; send the whole conversation (to `tool_runner` give thread=False)",
     "user_profile_id": "there are no profiles",
     "workspace_id": "there are no workspaces",
 }

@@ -9,14 +9,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from llamero.interfaces.server.answer import Ask
-from llamero.interfaces.server.fields import No
 from llamero.interfaces.server.openai.generation import GenerationFields
+from llamero.interfaces.server.openai.hints import Hints
 from llamero.interfaces.server.openai.messages import CACHED, ChatMessage, template_message
 from llamero.interfaces.server.openai.tools import FunctionTool, ResponseFormat, ToolChoice, form, tools
 from llamero.interfaces.server.refusals import Refusal
 
 
-class ChatRequest(GenerationFields):
+class ChatRequest(GenerationFields, Hints):
     """A conversation whose next message is wanted."""
 
     model_config = ConfigDict(
@@ -53,12 +53,6 @@ class ChatRequest(GenerationFields):
         None, description="llamero's own: variables of the chat template, such as date_string"
     )
     modalities: list[Literal["text"]] | None = Field(None, description="a hint; text is what models write")
-    service_tier: Literal["auto", "default"] | None = Field(None, description="a hint; there is one tier")
-    store: No | None = Field(None, description="a hint; nothing is stored")
-    safety_identifier: str | None = Field(None, description="a hint; changes nothing")
-    prompt_cache_key: str | None = Field(None, description="a hint; changes nothing")
-    prompt_cache_retention: str | None = Field(None, description="a hint; changes nothing")
-    metadata: dict[str, str] | None = Field(None, description="a hint; changes nothing")
 
     def ask(self, owner: str) -> Ask:
         """What is asked. Raises Refusal for fields that contradict each other."""

@@ -42,6 +42,7 @@ class CompletionRequest(GenerationFields):
     special: bool | None = Field(
         None, description="llamero's own: <|eot_id|> and its like in a text are those tokens; otherwise plain text"
     )
+    user: str | None = Field(None, description="a hint; changes nothing")
 
     def asks(self, owner: str) -> list[Ask]:
         """What is asked, one for each prompt. Raises Refusal for fields that contradict each other."""

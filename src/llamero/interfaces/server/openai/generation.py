@@ -56,7 +56,6 @@ class GenerationFields(Strict):
         None,
         description="llamero's own: when the tokens do not fit the context, refuse, leave out the oldest, go on so",
     )
-    user: str | None = Field(None, description="a hint; changes nothing")
 
     @property
     def usage_told(self) -> bool:

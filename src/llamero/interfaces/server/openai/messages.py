@@ -31,27 +31,11 @@ class TextPart(Strict):
 Content = str | Annotated[list[TextPart], Field(min_length=1, max_length=4096, fail_fast=True)]
 
 
-class SystemMessage(Strict):
-    """What the assistant is told about its role."""
+class SaidMessage(Strict):
+    """What the user says, or what the assistant is told about its role. developer: the newer name of system."""
 
     refused: ClassVar[Mapping[str, str]] = _NAME
-    role: Literal["system"]
-    content: Content
-
-
-class DeveloperMessage(Strict):
-    """The same, by its newer name."""
-
-    refused: ClassVar[Mapping[str, str]] = _NAME
-    role: Literal["developer"]
-    content: Content
-
-
-class UserMessage(Strict):
-    """What the user says."""
-
-    refused: ClassVar[Mapping[str, str]] = _NAME
-    role: Literal["user"]
+    role: Literal["system", "developer", "user"]
     content: Content
 
 
@@ -95,7 +79,7 @@ class ToolMessage(Strict):
     name: str | None = Field(None, description="a hint; the call's id says which function it was")
 
 
-Message: TypeAlias = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+Message: TypeAlias = SaidMessage | AssistantMessage | ToolMessage
 ChatMessage = Annotated[Message, Field(discriminator="role")]
 
 

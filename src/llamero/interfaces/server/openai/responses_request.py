@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field
 from llamero.engine.sampling import Sampling
 from llamero.interfaces.server.answer import Ask, Form
 from llamero.interfaces.server.fields import No, Strict, given
+from llamero.interfaces.server.openai.hints import Hints
 from llamero.interfaces.server.openai.messages import CACHED
 from llamero.interfaces.server.openai.responses_input import Input, template_messages
 from llamero.interfaces.server.openai.tools import (
@@ -68,7 +69,7 @@ class ResponseStreamOptions(Strict):
     include_obfuscation: No | None = Field(None, description="a hint; nothing is obfuscated")
 
 
-class ResponsesRequest(Strict):
+class ResponsesRequest(Hints):
     """What the model is given, whose response is wanted. Nothing is stored: each request brings all of its input."""
 
     model_config = ConfigDict(
@@ -106,13 +107,6 @@ class ResponsesRequest(Strict):
     truncation: Literal["auto", "disabled"] | None = Field(
         None, description="auto leaves out the oldest messages where the context is too short; disabled refuses"
     )
-    store: No | None = Field(None, description="a hint; nothing is stored")
-    service_tier: Literal["auto", "default"] | None = Field(None, description="a hint; there is one tier")
-    user: str | None = Field(None, description="a hint; changes nothing")
-    safety_identifier: str | None = Field(None, description="a hint; changes nothing")
-    prompt_cache_key: str | None = Field(None, description="a hint; changes nothing")
-    prompt_cache_retention: str | None = Field(None, description="a hint; changes nothing")
-    metadata: dict[str, str] | None = Field(None, description="a hint; it is given back")
 
     def ask(self, owner: str) -> Ask:
         """What is asked. Raises Refusal for fields that contradict each other."""
