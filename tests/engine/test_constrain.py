@@ -374,6 +374,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"properties": {"a": {"pattern": "[a"}}}, "#/properties/a: unclosed character class"),
     ({"properties": {"a": {"pattern": "(?=a)"}}}, "#/properties/a: look-around"),
     ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "use 'anyOf'"),
+    ({"properties": {"a": {"type": "string", "const": 1}}, "oneOf": [{}, {"minimum": 1}]}, "at #: .* use 'anyOf'"),
     ({"minimum": True}, "'minimum' takes a number"),
     ({"multipleOf": -1}, "'multipleOf' takes a number above 0"),
     ({"properties": []}, "#/properties: this is a mapping"),

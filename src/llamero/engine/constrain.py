@@ -184,7 +184,8 @@ def json_within(schema: Schema) -> str:
 def explained(form: Form, error: str) -> str:
     """What llguidance says of a broken form, with the place first."""
     if form.kind == "json_schema":
-        return f"json_schema{_place(form)}: {_plainly(error)}"
+        why = _plainly(error)
+        return f"json_schema{_place(form, why)}: {why}"
     caret = re.search(r"\n {4}( *)\^.*\nerror: (.*)", error)
     if form.kind == "regex" and caret:
         return f"regex, at character {len(caret[1])}: {caret[2]}"
@@ -194,12 +195,12 @@ def explained(form: Form, error: str) -> str:
     return f"{form.kind}: {_first_words(error)}"
 
 
-def _place(form: Form) -> str:
-    """Where in a schema that is refused: the deepest schema that is refused by itself."""
+def _place(form: Form, why: str) -> str:
+    """Where in a schema that is refused: the deepest schema that is refused by itself, for the same."""
     from llguidance import LLMatcher
 
     for where, schema in islice(inner(form.source), _PLACES):
-        if LLMatcher.validate_grammar(_json_grammar(schema)):
+        if _plainly(LLMatcher.validate_grammar(_json_grammar(schema))) == why:
             return f", at {where}"
     return ""
 

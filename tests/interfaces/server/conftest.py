@@ -218,7 +218,7 @@ def write_parrot(path: Path, pieces: Sequence[str] = (), template: str | None = 
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.tokens": tokens,
         "tokenizer.ggml.scores": [-float(place) for place in range(vocab)],
-        "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *[1] * (vocab - 259)],
+        "tokenizer.ggml.token_type": [2, 3, 3, *[6] * 256, *(3 if each[:2] == "<|" else 1 for each in tokens[259:])],
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": 2,
         "tokenizer.chat_template": template or TEMPLATE,

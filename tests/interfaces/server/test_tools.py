@@ -112,6 +112,13 @@ def test_none_is_none(ask: Callable[..., Any]) -> None:
     assert choice.finish_reason == "stop"
 
 
+def test_marks_never_reach_the_text(ask: Callable[..., Any]) -> None:
+    marked = ["<|python_tag|>", *PIECES[2:]]
+    called = ask(marked).choices[0].message
+    assert (called.content, len(called.tool_calls)) == (None, 1)
+    assert ask(marked, tool_choice="none").choices[0].message.content == "".join(PIECES[2:])
+
+
 def test_a_call_that_is_cut_short(ask: Callable[..., Any]) -> None:
     choice = ask(PIECES, max_tokens=5).choices[0]
     assert choice.finish_reason == "length"

@@ -64,11 +64,12 @@ async def _work(library: Library, asks: Sequence[Ask], mailbox: Mailbox) -> None
 
 def _writer(served: Served, plan: Plan, index: int, run: Run, tally: Tally, mailbox: Mailbox) -> Writer:
     tokenizer, tools = served.llama.tokenizer, plan.ask.tools
+    parser = parser_of(tools, index)
     speech = Speech(
         tokenizer.stream(start=plan.prompt.fresh and run.matcher is None),  # a form may begin with a space
         Stops(plan.ask.stop),
-        parser_of(tools, index),
-        marks_of(tokenizer.special_tokens) if tools else {},
+        parser,
+        marks_of(tokenizer.special_tokens) if parser else {},
         one_call=bool(tools and not tools.parallel),
     )
     writer = Writer(index, run, speech, spell=tokenizer.piece, tally=tally, put=mailbox.put, quiet=index > 0)
