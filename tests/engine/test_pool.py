@@ -113,6 +113,7 @@ class PoolMachine(RuleBasedStateMachine):
         held = [page for sequence in self.alive for page in sequence.pages]
         kept = [node.page for _, _, node in self.nodes()]
         assert len(kept) == len(set(kept)) == len(self.pool._tree)
+        assert all(root.children for root in self.pool._tree._roots.values())
         assert [self.cache.holders(page) for page in range(self.cache.pages)] == [
             held.count(page) for page in range(self.cache.pages)
         ]

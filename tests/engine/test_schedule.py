@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
@@ -242,6 +243,46 @@ def test_a_cancelled_run_ends_before_the_next_step(make_engine: Make, slowly: Sl
     finish(scheduler)
     assert (unheard.over, unheard.ids, unheard.error) == (True, [], None)
     assert also.ids == slowly((5, 6), 8)
+
+
+def test_whoever_comes_and_leaves_between_two_looks_is_not_served(make_engine: Make) -> None:
+    """A run that is submitted and cancelled by another thread after arrivals were looked at, and before departures."""
+    scheduler, told = Scheduler(make_engine()), list[Heard]()
+
+    class Gap(deque[Any]):
+        def __bool__(self) -> bool:
+            if not len(self) and not told:
+                run, heard = scheduler.engine.plan(greedy(PROMPT)), Heard()
+                told.append(heard)
+                scheduler.submit(run, heard)
+                scheduler.cancel(run)
+                return False
+            return len(self) > 0
+
+    scheduler._arrived = Gap()
+    scheduler.step()
+    finish(scheduler)
+    assert (told[0].over, told[0].ids) == (True, [])
+
+
+def test_an_interruption_among_choices_loses_no_token_unsaid(make_engine: Make, slowly: Slowly) -> None:
+    class Interrupting(Never):
+        def begin(self, room: int | None = None) -> Interrupting:  # noqa: ARG002
+            return Interrupting(self.left)
+
+        def mask(self, logits: Logits) -> None:
+            super().mask(logits)
+            if not self.left:
+                raise KeyboardInterrupt
+
+    scheduler = Scheduler(make_engine())
+    _, first = submit(scheduler, greedy((5, 6), 8))
+    submit(scheduler, greedy(PROMPT, 20, constraint=Interrupting(2)))
+    with pytest.raises(KeyboardInterrupt):
+        finish(scheduler)
+    finish(scheduler)
+    assert first.ids == slowly((5, 6), 2)
+    assert "ask again" in str(first.error)
 
 
 def test_a_cancelled_reader_leaves_those_who_waited_for_it_to_read(make_engine: Make, slowly: Slowly) -> None:

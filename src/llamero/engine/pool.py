@@ -56,8 +56,6 @@ class Pool:
 
     def found(self, sequence: Sequence) -> int:
         """How many tokens a sequence that has nothing yet would take over, or copy. Nothing changes."""
-        if sequence.space not in self._tree:
-            return 0
         size, ids = self.cache.page, sequence.ids
         node, held = self._node(sequence), 0
         while held + size < len(ids) and (child := node.children.get(tuple(ids[held : held + size]))):

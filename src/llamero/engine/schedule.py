@@ -25,7 +25,7 @@ from llamero.engine.sampling import Logits
 from llamero.engine.sequence import Sequence
 from llamero.engine.speculate import Trial
 from llamero.engine.task import Listener, Share, Task
-from llamero.errors import QueueFull, SettingError
+from llamero.errors import LlameroError, QueueFull, SettingError
 
 if TYPE_CHECKING:
     from llamero.engine.generate import Engine
@@ -153,12 +153,12 @@ class Scheduler:
 
     def _come_and_go(self) -> None:
         """Those who arrived stand in line; those who were cancelled leave."""
+        gone: set[Run] = set()
+        while self._cancelled:  # before those who arrived: whoever did both a moment ago must be found among them
+            gone.add(self._cancelled.popleft())
         while self._arrived:
             task = self._arrived.popleft()
             self._roster.line.push(task.run.request.owner, task)
-        gone: set[Run] = set()
-        while self._cancelled:
-            gone.add(self._cancelled.popleft())
         if gone:
             for task in self._roster.line.take(lambda task: task.run in gone):
                 task.listener.ended(None)
@@ -216,9 +216,16 @@ class Scheduler:
             if tokens := guesses.get(task.run):
                 task.trial = Trial(sequence, tokens, logits[row : row + len(tokens)])
                 row += len(tokens)
-        outcomes = dict(zip(before, self._choosers.choose([task.run for task in before], rows), strict=True))
-        for task, count in shares:
-            self._hear(task, before.get(task, task.run.sequence), count, outcomes.get(task), ready=task in before)
+        unheard = set(before)
+        try:
+            outcomes = dict(zip(before, self._choosers.choose([task.run for task in before], rows), strict=True))
+            for task, count in shares:
+                self._hear(task, before.get(task, task.run.sequence), count, outcomes.get(task), ready=task in before)
+                unheard.discard(task)
+        except BaseException:  # Ctrl-C: they may have chosen what nobody will be told
+            for task in unheard.intersection(self._roster.working):
+                self._end(task, LlameroError("a step was interrupted, and this answer has lost a token; ask again"))
+            raise
 
     def _hear(
         self, task: Task, before: Sequence, read: int = 0, outcome: Outcome = None, *, ready: bool = False

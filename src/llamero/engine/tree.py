@@ -15,11 +15,12 @@ from itertools import takewhile
 
 @dataclass(eq=False)
 class Node:
-    """A page and the tokens it holds; a space's root has neither."""
+    """A page and the tokens it holds; the root of a space has neither."""
 
     ids: tuple[int, ...] = ()
     page: int = -1
     parent: Node | None = None
+    space: Hashable = None
     children: dict[tuple[int, ...], Node] = field(default_factory=dict)
 
 
@@ -34,12 +35,9 @@ class Tree:
     def __len__(self) -> int:
         return len(self._aged)
 
-    def __contains__(self, space: Hashable) -> bool:
-        return space in self._roots
-
     def root(self, space: Hashable) -> Node:
-        """Where the sequences of a space begin."""
-        return self._roots.setdefault(space, Node())
+        """Where the sequences of a space begin; it is kept while it has children."""
+        return self._roots.get(space) or Node(space=space)
 
     def nearest(self, node: Node, ids: Ids[int]) -> tuple[Node | None, int]:
         """The child that has most of the next tokens from the start, and how many of them; None and 0 if none has."""
@@ -52,6 +50,8 @@ class Tree:
     def add(self, parent: Node, ids: tuple[int, ...], page: int) -> Node:
         """A new node; the parent has no child of the same tokens yet."""
         node = Node(ids, page, parent)
+        if parent.parent is None:
+            self._roots[parent.space] = parent
         parent.children[ids] = node
         self.touch(node)
         return node
@@ -70,7 +70,8 @@ class Tree:
         assert not node.children
         del node.parent.children[node.ids]
         del self._aged[node]
-        self._forget_empty(node.parent)
+        if node.parent.parent is None and not node.parent.children:
+            del self._roots[node.parent.space]
 
     def touch(self, node: Node) -> None:
         """A node and those above it are in use now."""
@@ -83,12 +84,6 @@ class Tree:
     def oldest(self) -> Iterator[Node]:
         """Nodes without children, longest unused first."""
         return (node for node in self._aged if not node.children)
-
-    def _forget_empty(self, root: Node) -> None:
-        """Spaces come and go with those who ask; an empty one is not kept."""
-        if root.parent is None and not root.children:
-            for space in [space for space, other in self._roots.items() if other is root]:
-                del self._roots[space]
 
 
 def shared(a: Ids[int], b: Ids[int]) -> int:
