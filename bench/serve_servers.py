@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,11 +48,10 @@ class _Server:
         """See `Contestant`."""
         port = _free_port()
         with _process(self.command(job, port)) as process:
-            url = f"http://127.0.0.1:{port}"
-            _wait(process, url)
-            asyncio.run(_ask_all(url, ["Hello"], 2, self.extra))  # what happens once is not measured
+            _wait(process, f"http://127.0.0.1:{port}")
+            asyncio.run(_ask_all(port, ["Hello"], 2, self.extra))  # what happens once is not measured
             before = _cpu(process.pid)
-            streams = asyncio.run(_ask_all(url, job.prompts, job.answer, self.extra))
+            streams = asyncio.run(_ask_all(port, job.prompts, job.answer, self.extra))
             return Outcome(streams, _cpu(process.pid) - before)
 
 
@@ -127,13 +127,13 @@ class Bare:
         return Outcome([Heard(**stream) for stream in told["streams"]], told["cpu"])
 
 
-async def _ask_all(url: str, prompts: Sequence[str], tokens: int, extra: dict[str, Any]) -> list[Heard]:
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=END, limits=limits) as client:
-        return list(await asyncio.gather(*(_ask(client, text, tokens, extra) for text in prompts)))
+async def _ask_all(port: int, prompts: Sequence[str], tokens: int, extra: dict[str, Any]) -> list[Heard]:
+    async with asyncio.timeout(END):
+        return list(await asyncio.gather(*(_ask(port, text, tokens, extra) for text in prompts)))
 
 
-async def _ask(client: httpx.AsyncClient, prompt: str, tokens: int, extra: dict[str, Any]) -> Heard:
+async def _ask(port: int, prompt: str, tokens: int, extra: dict[str, Any]) -> Heard:
+    """One stream. It is only noted when which bytes came, and read afterwards: the server needs the processor."""
     body = {
         "model": "bench",
         "prompt": prompt,
@@ -142,22 +142,46 @@ async def _ask(client: httpx.AsyncClient, prompt: str, tokens: int, extra: dict[
         "stream": True,
         "stream_options": {"include_usage": True},
     }
+    data = json.dumps(body | extra).encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
     heard = Heard(time.perf_counter())
-    async with client.stream("POST", "/v1/completions", json=body | extra) as answer:
-        if answer.status_code != 200:
-            raise SystemExit(f"the server answered {answer.status_code}: {(await answer.aread()).decode()[:500]}")
-        async for line in answer.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
-            told = json.loads(line[6:])
-            if any(choice.get("text") for choice in told.get("choices", [])):
-                heard.pieces.append(time.perf_counter())
-            if usage := told.get("usage"):
-                heard.prompt_tokens, heard.tokens = usage["prompt_tokens"], usage["completion_tokens"]
-                details = usage.get("prompt_tokens_details") or {}
-                heard.cached_tokens = details.get("cached_tokens", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"{head}Connection: close\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+    told = await reader.readuntil(b"\r\n\r\n")
+    said, times, ends = bytearray(), list[float](), list[int]()
+    while part := await reader.read(1 << 16):
+        times.append(time.perf_counter())
+        said += part
+        ends.append(len(said))
+    writer.close()
+    if b" 200 " not in told.splitlines()[0]:
+        raise SystemExit(f"the server refused: {(told + said).decode()[:500]}")
+    for end, line in _lines(bytes(said), chunked=b"transfer-encoding: chunked" in told.lower()):
+        _note(heard, json.loads(line), times[bisect_left(ends, end)])
     heard.tokens = heard.tokens or len(heard.pieces)  # a server without usage in streams sends a piece for each token
     return heard
+
+
+def _note(heard: Heard, told: dict[str, Any], now: float) -> None:
+    if any(choice.get("text") for choice in told.get("choices", [])):
+        heard.pieces.append(now)
+    if usage := told.get("usage"):
+        heard.prompt_tokens, heard.tokens = usage["prompt_tokens"], usage["completion_tokens"]
+        heard.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
+
+
+def _lines(said: bytes, *, chunked: bool) -> Iterator[tuple[int, bytes]]:
+    """The JSON of each event, and where the bytes end that bring it."""
+    start, held = 0, b""
+    while start < len(said):
+        end = len(said)
+        if chunked:
+            size, _, _ = said[start : start + 20].partition(b"\r\n")
+            start += len(size) + 2
+            end = start + int(size, 16)
+        *lines, held = (held + said[start:end]).split(b"\n")
+        yield from ((end, line[6:]) for line in lines if line.startswith(b"data: {"))
+        start = end + 2 * chunked
 
 
 def _cpu(pid: int) -> float:

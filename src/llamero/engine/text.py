@@ -49,6 +49,8 @@ class Stops:
         """The text that is now certain; nothing more once a stop string was found."""
         if self.found is not None:
             return ""
+        if not self._strings:
+            return text
         self._held += text
         matches = [(at + len(s), -len(s), s) for s in self._strings if (at := self._held.find(s)) >= 0]
         if matches:

@@ -9,7 +9,7 @@ import pytest
 
 from llamero import Llama
 from llamero.interfaces.server.app import make_app
-from llamero.interfaces.server.json_route import JsonRoute
+from llamero.interfaces.server.json_bodies import JsonRoute
 from llamero.interfaces.server.library import Library
 
 CHAT = '"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}'

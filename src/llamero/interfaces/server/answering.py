@@ -28,11 +28,11 @@ async def answer(library: Library, *asks: Ask, patience: float | None = None) ->
     the generator cancels what is unfinished before the next step. Raises what `Llama.chat` and `Llama.generate` raise,
     QueueFull, ModelNotFound; before the first event if anything is wrong with the request.
     """
-    mailbox = Mailbox()
+    mailbox = Mailbox(patience)
     job = asyncio.create_task(_work(library, asks, mailbox))
     job.add_done_callback(lambda _: mailbox.close())
     try:
-        while (events := await mailbox.take(patience)) is not None:
+        while (events := await mailbox.take()) is not None:
             yield events
         await job
     finally:

@@ -7,14 +7,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 
 from llamero.errors import ContextOverflow
 from llamero.interfaces.prompts import Prompt
 from llamero.interfaces.server.answer import Ask
 from llamero.interfaces.server.calling import shown
 from llamero.interfaces.server.fields import Shape
-from llamero.interfaces.server.json_route import JsonRoute
+from llamero.interfaces.server.json_bodies import JsonAnswer, JsonRoute
 from llamero.interfaces.server.library import Library, Served
 from llamero.interfaces.server.openai.chat_request import ChatRequest
 from llamero.interfaces.server.openai.errors import ErrorBody
@@ -82,12 +81,12 @@ def inspector_routes(library: Library) -> APIRouter:
     router = APIRouter(tags=["tokens"], route_class=JsonRoute)
 
     @router.post("/v1/inspect", response_model=Inspection, responses=responses(404, 429, error=ErrorBody))
-    async def inspect(body: ChatRequest, request: Request) -> JSONResponse:
+    async def inspect(body: ChatRequest, request: Request) -> JsonAnswer:
         """What a chat request's prompt is made of: text, ids, where each span came from, what is cached or dropped."""
         ask = body.ask(owner_of(request))
         async with library.use(ask.model) as served:
             prompt = await prompt_of(served, ask)
-            return JSONResponse(await asyncio.to_thread(_inspection, served, ask, prompt))
+            return JsonAnswer(await asyncio.to_thread(_inspection, served, ask, prompt))
 
     return router
 

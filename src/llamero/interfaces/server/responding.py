@@ -9,25 +9,23 @@ reading of a prompt get on, and that a silent stream lives.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llamero.interfaces.server.answer import Event, Loading, Reading
+from llamero.interfaces.server.json_bodies import JsonAnswer, json_text
 from llamero.interfaces.server.refusals import Refusal, refusal
 
 T = TypeVar("T")
 Batches = AsyncGenerator[list[Event]]
 
 _MANY = 500  # events, whose JSON takes a few milliseconds
-
-_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))  # made once: making one takes a third of the time
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +52,7 @@ class ClientGone(Exception):
 
 def data(body: Any, event: str | None = None) -> str:
     """One frame: JSON, with the name of its event where the dialect names them."""
-    text = _JSON.encode(body)
+    text = json_text(body)
     return f"event: {event}\ndata: {text}\n\n" if event else f"data: {text}\n\n"
 
 
@@ -71,8 +69,8 @@ async def whole(request: Request, batches: Batches) -> list[Event]:
 async def bodied(events: list[Event], body: Callable[[list[Event]], Any]) -> Response:
     """One JSON body of events; in a thread where there are many."""
     if len(events) > _MANY:
-        return await asyncio.to_thread(lambda: JSONResponse(body(events)))
-    return JSONResponse(body(events))
+        return await asyncio.to_thread(lambda: JsonAnswer(body(events)))
+    return JsonAnswer(body(events))
 
 
 async def streamed(request: Request, batches: Batches, frames: Frames) -> Response:

@@ -6,12 +6,11 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
 from llamero.interfaces.llama import Llama
 from llamero.interfaces.server.fields import Shape, Strict
-from llamero.interfaces.server.json_route import JsonRoute
+from llamero.interfaces.server.json_bodies import JsonAnswer, JsonRoute
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.errors import ErrorBody
 from llamero.interfaces.server.openai.messages import ChatMessage, template_message
@@ -76,18 +75,18 @@ def token_routes(library: Library) -> APIRouter:
     router = APIRouter(tags=["tokens"], route_class=JsonRoute)
 
     @router.post("/tokenize", response_model=Tokenized, responses=responses(404, 429, error=ErrorBody))
-    async def tokenize(body: TokenizeRequest) -> JSONResponse:
+    async def tokenize(body: TokenizeRequest) -> JsonAnswer:
         """The ids of a text or of a conversation."""
         _check(body)
         async with library.use(body.model) as served:
-            return JSONResponse(await asyncio.to_thread(_tokenized, served.llama, body))
+            return JsonAnswer(await asyncio.to_thread(_tokenized, served.llama, body))
 
     @router.post("/detokenize", response_model=Detokenized, responses=responses(404, 429, error=ErrorBody))
-    async def detokenize(body: DetokenizeRequest) -> JSONResponse:
+    async def detokenize(body: DetokenizeRequest) -> JsonAnswer:
         """The text of ids."""
         async with library.use(body.model) as served:
             text = await asyncio.to_thread(served.llama.detokenize, body.tokens, special=bool(body.special))
-        return JSONResponse({"prompt": text, "content": text})
+        return JsonAnswer({"prompt": text, "content": text})
 
     return router
 

@@ -10,7 +10,7 @@ from llamero.interfaces.server.anthropic.messages_reply import MessageBody, mess
 from llamero.interfaces.server.anthropic.messages_request import CountRequest, MessagesRequest
 from llamero.interfaces.server.anthropic.messages_stream import MessageEvent, MessageFrames
 from llamero.interfaces.server.fields import Shape
-from llamero.interfaces.server.json_route import JsonRoute
+from llamero.interfaces.server.json_bodies import JsonRoute
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openapi import responses
 from llamero.interfaces.server.owners import owner_of

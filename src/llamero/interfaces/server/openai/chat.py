@@ -7,7 +7,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 
 from llamero.interfaces.server.answering import answer
-from llamero.interfaces.server.json_route import JsonRoute
+from llamero.interfaces.server.json_bodies import JsonRoute
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.chat_reply import ChatCompletion, chat_completion
 from llamero.interfaces.server.openai.chat_request import ChatRequest

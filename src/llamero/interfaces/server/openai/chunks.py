@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from llamero.interfaces.server.answer import Begun, Ended, Usage
+from llamero.interfaces.server.json_bodies import json_text
 from llamero.interfaces.server.openai.errors import error_body
 from llamero.interfaces.server.openai.reply import Head, timings_body, usage_body
 from llamero.interfaces.server.refusals import Refusal
@@ -17,17 +18,20 @@ class Chunks:
 
     def __init__(self, kind: str, prefix: str, *, usage: bool) -> None:
         self._head = Head(kind, prefix)
+        self._start = ""  # of every chunk, up to the choices: written once
         self._tell_usage = usage
         self._usage = Usage()
 
     def begun(self, event: Begun) -> None:
         """The request was accepted."""
         self._head.begun(event)
+        self._start = json_text(self._head.fields()).removesuffix("}")
 
     def chunk(self, choice: dict[str, Any], **more: Any) -> str:
         """More of one answer. more: fields beside the choices."""
-        usage = {"usage": None} if self._tell_usage else {}
-        return data(self._head.fields() | {"choices": [choice]} | usage | more)
+        if self._tell_usage:
+            more["usage"] = None
+        return self._frame({"choices": [choice]} | more)
 
     def last(self, choice: dict[str, Any], event: Ended) -> str:
         """The last chunk of one answer."""
@@ -37,8 +41,11 @@ class Chunks:
     def end(self) -> Iterable[str]:
         """The usage, and the end."""
         if self._tell_usage:
-            yield data(self._head.fields() | {"choices": [], "usage": usage_body(self._usage)})
+            yield self._frame({"choices": [], "usage": usage_body(self._usage)})
         yield "data: [DONE]\n\n"
+
+    def _frame(self, rest: dict[str, Any]) -> str:
+        return f"data: {self._start},{json_text(rest)[1:]}\n\n"
 
     def failed(self, refusal: Refusal) -> Iterable[str]:
         """An error in the middle: the `openai` client raises it."""

@@ -7,12 +7,11 @@ import base64
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
 from llamero.interfaces.server.embedding import Embedded, embed
 from llamero.interfaces.server.fields import Shape, Strict
-from llamero.interfaces.server.json_route import JsonRoute
+from llamero.interfaces.server.json_bodies import JsonAnswer, JsonRoute
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.completion_request import IdLists, Ids, Texts
 from llamero.interfaces.server.openai.errors import ErrorBody
@@ -69,7 +68,7 @@ def embedding_routes(library: Library) -> APIRouter:
     router = APIRouter(tags=["OpenAI"], route_class=JsonRoute)
 
     @router.post("/v1/embeddings", response_model=Embeddings, responses=responses(404, 429, error=ErrorBody))
-    async def embeddings(body: EmbeddingRequest, request: Request) -> JSONResponse:
+    async def embeddings(body: EmbeddingRequest, request: Request) -> JsonAnswer:
         """The meaning of texts as vectors: the mean of the last layer's output over all tokens."""
         found = await while_there(request, embed(library, body.model, body.texts(), body.dimensions))
         return await asyncio.to_thread(_told, found, body.encoding_format == "base64")
@@ -77,13 +76,13 @@ def embedding_routes(library: Library) -> APIRouter:
     return router
 
 
-def _told(found: Embedded, packed: bool) -> JSONResponse:
+def _told(found: Embedded, packed: bool) -> JsonAnswer:
     vectors: list[Any] = (
         [base64.b64encode(vector.astype("<f4").tobytes()).decode() for vector in found.vectors]
         if packed
         else found.vectors.tolist()
     )
-    return JSONResponse(
+    return JsonAnswer(
         {
             "object": "list",
             "data": [

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
 from llamero.engine.sampling import Sampling
@@ -16,7 +15,7 @@ from llamero.interfaces.server.answer import Ask, Begun
 from llamero.interfaces.server.answering import answer
 from llamero.interfaces.server.fields import Shape, Strict
 from llamero.interfaces.server.guarding import Verdict, guard_categories, verdict
-from llamero.interfaces.server.json_route import JsonRoute
+from llamero.interfaces.server.json_bodies import JsonAnswer, JsonRoute
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.errors import ErrorBody
 from llamero.interfaces.server.openai.messages import TextPart
@@ -102,7 +101,7 @@ def moderation_routes(library: Library) -> APIRouter:
     router = APIRouter(tags=["OpenAI"], route_class=JsonRoute)
 
     @router.post("/v1/moderations", response_model=Moderations, responses=responses(404, 429, error=ErrorBody))
-    async def moderations(body: ModerationRequest, request: Request) -> JSONResponse:
+    async def moderations(body: ModerationRequest, request: Request) -> JsonAnswer:
         """Whether texts are unsafe, and in which way."""
         model = body.model or next((name for name in library.names() if "guard" in name.lower()), "")
         async with library.use(model) as served:
@@ -112,7 +111,7 @@ def moderation_routes(library: Library) -> APIRouter:
         events = await whole(request, answer(library, *asks))
         name = next(event.model for event in events if isinstance(event, Begun))
         results = [moderation(verdict(events, index, categories), categories) for index in range(len(asks))]
-        return JSONResponse({"id": f"modr-{secrets.token_hex(12)}", "model": name, "results": results})
+        return JsonAnswer({"id": f"modr-{secrets.token_hex(12)}", "model": name, "results": results})
 
     return router
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from llamero.interfaces.server.answer import Event
 from llamero.interfaces.server.answering import answer
-from llamero.interfaces.server.json_route import JsonRoute
+from llamero.interfaces.server.json_bodies import JsonRoute
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.openai.errors import ErrorBody
 from llamero.interfaces.server.openai.responses_reply import Change, Draft, response
