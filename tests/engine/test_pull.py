@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from llamero.engine.generate import Engine
+from llamero.engine.pull import _Heard
 from llamero.engine.request import Request
-from llamero.engine.sampling import Sampling
+from llamero.engine.sampling import Choice, Sampling
 
 Make = Callable[..., Engine[Any, Any]]
 Slowly = Callable[..., list[int]]
@@ -79,6 +81,24 @@ def test_many_threads_wait_and_none_is_turned_away(
     in_threads(work, count)
     assert len(told) == count
     assert told[300] == slowly((300 % 61, 300 // 61), 2)
+
+
+def test_the_last_token_may_come_while_others_are_looked_for(make_engine: Make) -> None:
+    """It and the end are told by another thread between two looks."""
+    engine = make_engine()
+    heard = _Heard(engine.plan(greedy(5, 6)), whole=True)
+
+    class Late(deque[Any]):
+        def __bool__(self) -> bool:
+            if not heard.over:
+                heard.chose(Choice(7))
+                heard.ended(None)
+                return False
+            return len(self) > 0
+
+    heard.choices = Late()
+    assert engine._puller._next(heard, None) == Choice(7)
+    assert engine._puller._next(heard, None) is None
 
 
 def test_an_answer_wanted_whole_is_left_early(make_engine: Make) -> None:

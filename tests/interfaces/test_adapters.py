@@ -37,6 +37,8 @@ def test_files_that_do_not_fit(models: Path, tmp_path: Path, after_tiny: Any) ->
         Llama(models / "chain.gguf", adapters={"x": after_tiny(dim=300)})
     with pytest.raises(SettingError, match="scale"):
         Llama(models / "chain.gguf", adapters={"x": (after_tiny(), float("inf"))})
+    with pytest.raises(SettingError, match="scale of 1e\\+60 is too large"):
+        Llama(models / "chain.gguf", adapters={"x": (after_tiny(), 1e60)})
     with pytest.raises(SettingError, match="no file"):
         Llama(models / "chain.gguf", adapters={"x": []})
 

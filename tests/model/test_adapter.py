@@ -213,7 +213,10 @@ BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
     ({"init_lora_weights": "pissa_niter_4"}, "pissa_niter_4.*path_initial_model"),
     ({"from_next_year": True}, "from_next_year"),
     ({"alpha_pattern": {"(a+)+$": 1}}, "alpha_pattern"),
+    ({"alpha_pattern": ["q_proj"]}, "alpha_pattern"),
+    ({"alpha_pattern": {"q_proj": [1]}}, "alpha must be"),
     ({"lora_alpha": "16"}, "alpha must be"),
+    ({"lora_alpha": 10**400}, "alpha must be"),
     ({"lora_alpha": float("inf")}, "alpha must be"),
     ({"r": 5}, "rank 4"),
 ]

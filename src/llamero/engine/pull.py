@@ -53,11 +53,12 @@ class Puller:
                 done, total = heard.reads.popleft()
                 if progress and total > self._engine.chunk:
                     progress(done, total)
+            over = heard.over  # looked at first: what was told before the end is there then
             if heard.choices:
                 return heard.choices.popleft()
-            if heard.error:
+            if over and heard.error:
                 raise heard.error
-            if heard.over:
+            if over:
                 return None
             self._step(heard)
 

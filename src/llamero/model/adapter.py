@@ -39,7 +39,11 @@ def mix(adapters: Sequence[tuple[Adapter[Matrix], float]]) -> Adapter[Matrix]:
         if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not math.isfinite(factor):
             raise SettingError(f"the scale of an adapter must be a finite number, got {factor!r}")
         for name, change in adapter.changes.items():
-            parts.setdefault(name, []).append(LowRank(change.a, change.b * np.float32(factor)))
+            with np.errstate(over="ignore", invalid="ignore"):
+                b = change.b * np.float32(factor)
+            if not np.isfinite(b).all():
+                raise SettingError(f"{adapter.path}: a scale of {factor:g} is too large for its numbers")
+            parts.setdefault(name, []).append(LowRank(change.a, b))
     mixed = {
         name: LowRank(np.concatenate([part.a for part in some]), np.concatenate([part.b for part in some]))
         for name, some in parts.items()

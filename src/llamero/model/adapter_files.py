@@ -54,6 +54,7 @@ _HARMLESS: Final = (  # they say how it was trained, or what the tensors themsel
     "task_type",
     "velora_config",
 )
+_MOST_ALPHA: Final = 1e9
 _CHANGES_BASE: Final = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
@@ -93,6 +94,8 @@ def _check_peft(reader: Reader) -> None:
     for name, value in settings.items():
         if value and name not in _HARMLESS and name not in _READ:
             raise UnsupportedError(f"{where}: {name} is {value!r}, which llamero does not support")
+    if not isinstance(settings.get("alpha_pattern") or {}, dict):
+        raise UnsupportedError(f"{where}: alpha_pattern is {settings['alpha_pattern']!r}, not an object")
     if settings.get("bias", "none") != "none":
         raise UnsupportedError(f"{where}: bias is {settings['bias']!r}; Llamas with biases are not supported")
     start = settings.get("init_lora_weights")
@@ -178,8 +181,8 @@ def _scale(reader: Reader, name: str, rank: int) -> float:
 
 
 def _check_alpha(reader: Reader, alpha: object) -> None:
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha):
-        raise WeightsError(f"{reader.path}: alpha must be a finite number, got {alpha!r}")
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not abs(alpha) <= _MOST_ALPHA:
+        raise WeightsError(f"{reader.path}: alpha must be a number up to {_MOST_ALPHA:g}, got {str(alpha)[:40]}")
 
 
 def _matches(reader: Reader, pattern: str, module: str) -> bool:
