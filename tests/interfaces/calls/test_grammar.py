@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from llamero.engine.constrain import Constraints
+from llamero.engine.form import Form
 from llamero.engine.request import Request, Run
 from llamero.engine.sampling import Sampling
 from llamero.errors import ConstraintError, SettingError
@@ -115,9 +116,51 @@ def test_a_schema_that_the_grammar_engine_refuses(syntax: Syntax, parameters: di
         call_form(syntax, [Function("loose", parameters, strict=True)], several=True)
 
 
+OBJECT = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}
+TWISTED: list[dict[str, Any]] = [
+    {"$ref": "#/$defs/p", "$defs": {"p": OBJECT | {"required": ["a"]}}},
+    {"allOf": [{"properties": {"a": {"type": "integer"}}}, {"required": ["a"]}]},
+    OBJECT | {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
+    OBJECT | {"required": ["c"]},
+    OBJECT | {"required": ["a", "b"], "patternProperties": {"^a": {"maximum": 3}}},
+    OBJECT | {"enum": [{"a": 1}]},
+    {"type": "object", "properties": {"a-b": {"type": "integer"}}, "required": ["a-b"]},
+    {"type": "object", "properties": {"a": {"$ref": "#/properties/b"}, "b": {"type": "integer"}}, "required": ["a"]},
+    {"type": ["object", "null"], "properties": {"a": {"type": "integer"}}, "required": ["a"]},
+    {"type": "string"},
+]
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("parameters", TWISTED, ids=str)
+def test_strict_arguments_are_of_their_schema_or_refused(syntax: Syntax, parameters: dict[str, Any]) -> None:
+    try:
+        calls = [written([Function("loose", parameters, strict=True)], syntax, False, seed) for seed in range(5)]
+    except SettingError:
+        calls = []
+    for [(_, arguments)] in calls:
+        assert isinstance(arguments, dict)
+        jsonschema.validate(arguments, parameters)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("parameters", [*TWISTED, LOOSE.parameters], ids=str)
+def test_loose_arguments_are_any_object(syntax: Syntax, parameters: dict[str, Any]) -> None:
+    calls = [written([Function("loose", parameters)], syntax, False, seed) for seed in range(5)]
+    assert all(isinstance(arguments, dict) for [(_, arguments)] in calls)
+    if syntax == "python" and "a" in parameters.get("properties", {}):
+        form = call_form(syntax, [Function("loose", parameters)], several=False)
+        assert follows(form, "[loose(a=1)]")  # by its name, though not as it is declared
+
+
 def may_be(syntax: Syntax, text: str) -> bool:
     """Whether an answer that may be words or calls of a strict function can be this text."""
-    matcher = CONSTRAINTS.of(call_form(syntax, [WEATHER], several=True, optional=True)).begin()
+    return follows(call_form(syntax, [WEATHER], several=True, optional=True), text)
+
+
+def follows(form: Form, text: str) -> bool:
+    """Whether an answer of this form can be this text."""
+    matcher = CONSTRAINTS.of(form).begin()
     for token in TOKENIZER.encode(text, bos=False):
         try:
             matcher.accept(token)

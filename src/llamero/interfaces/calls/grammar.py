@@ -7,6 +7,7 @@ Python's calls take JSON's values, but for True, False and None where a paramete
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,6 +16,8 @@ from llamero.engine.form import Form
 from llamero.errors import SettingError
 from llamero.interfaces.calls.syntax import Syntax
 
+_BY_NAME = frozenset({"type", "properties", "required", "additionalProperties", "$defs", "definitions"})
+_ELSEWHERE = re.compile(r'"\$ref": "((?!#/(?:\$defs|definitions)/)[^"]*)"')
 _PLAIN = {"boolean": '("True" | "False")', "null": '"None"'}
 
 
@@ -55,7 +58,7 @@ def _words(syntax: Syntax) -> list[str]:
 
 
 def _rules(syntax: Syntax, index: int, function: Function) -> list[str]:
-    schema = _parameters(function)
+    schema = _parameters(syntax, function)
     if syntax == "python":
         return _python(index, function.name, schema)
     opening, closing = {
@@ -65,15 +68,34 @@ def _rules(syntax: Syntax, index: int, function: Function) -> list[str]:
     return [f"call_{index}: {_literal(opening)} %json {json_within(schema)} {_literal(closing)}"]
 
 
-def _parameters(function: Function) -> dict[str, Any]:
-    """The schema of the arguments, an object, in words that are enforced."""
+def _parameters(syntax: Syntax, function: Function) -> dict[str, Any]:
+    """The schema of the arguments in words that are enforced; where it cannot be, any object of its names."""
     try:
         schema = enforced(function.parameters)
+        _check(syntax, schema)
     except SettingError as error:
         if function.strict:
             raise SettingError(f"function {function.name!r}: {error}") from None
-        schema = {}
-    return {"type": "object"} | schema
+        schema = {"properties": {name: {} for name in function.parameters.get("properties", {}) if name.isidentifier()}}
+    return schema | {"type": "object"}
+
+
+def _check(syntax: Syntax, schema: Mapping[str, Any]) -> None:
+    """Raise SettingError for what arguments cannot be, or cannot be held to in Python."""
+    kinds = schema.get("type", "object")
+    if "object" not in ([kinds] if isinstance(kinds, str) else kinds):
+        raise SettingError("json_schema, at #: arguments are an object")
+    if syntax != "python":
+        return
+    names = schema.get("properties", {}).keys()
+    strange = [f"{word!r} beside 'properties'" for word in schema.keys() - _BY_NAME]
+    strange += [f"a parameter {name!r} that is no name" for name in names if not name.isidentifier()]
+    strange += [f"a required {name!r} without a schema" for name in schema.get("required", ()) if name not in names]
+    strange += [f"a reference to {pointer!r}" for pointer in _ELSEWHERE.findall(json.dumps(schema))]
+    if strange:
+        raise SettingError(
+            f"json_schema, at #: {strange[0]:.200} cannot be enforced in Python's calls, as this model has"
+        )
 
 
 def _python(index: int, name: str, schema: Mapping[str, Any]) -> list[str]:
