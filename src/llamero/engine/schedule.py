@@ -18,7 +18,7 @@ from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 
 from llamero.engine.choosing import Choosers, Outcome
-from llamero.engine.cost import StepCost
+from llamero.engine.cost import MANY, StepCost
 from llamero.engine.request import Run
 from llamero.engine.roster import Roster
 from llamero.engine.sampling import Logits
@@ -189,7 +189,8 @@ class Scheduler:
                 self._end(task, error)
             return True
         self._choose(shares, logits, guesses)
-        self.cost.note(rows + sum(map(len, guesses.values())), reading, perf_counter() - started)
+        if reading >= MANY or self.engine.speculation:  # what others take is of interest to guesses alone
+            self.cost.note(rows + sum(map(len, guesses.values())), reading, perf_counter() - started)
         return True
 
     def _guess(self, shares: list[Share], rows: int, reading: int) -> dict[Run, list[int]]:

@@ -45,7 +45,7 @@ _CONTEXT = 8192  # tokens; what a model gets unless told otherwise, so that its 
 
 
 class Llama:
-    """A model, ready to write. Two of them share nothing; one may be used from several threads.
+    """A model, ready to write. Two of them share nothing; several threads may use one, and their answers share steps.
 
     model: see `interfaces/models.py`; None is the embedded model. context: how many tokens it may see at once, prompt
     and answer together; None is the model's own, at most 8192. room: how many tokens the cache holds, of all answers
