@@ -50,8 +50,14 @@ def test_mistakes_in_the_command_line(llamero_process: Run) -> None:
     assert done.stderr == "llamero: unknown command 'rum': did you mean 'run'?\n"
     done = llamero_process("run", "--temprature", "1", "hello")
     assert done.returncode == 2
-    assert "unrecognized arguments: --temprature" in done.stderr
+    assert done.stderr.startswith("llamero run: unrecognized arguments: --temprature ")
+    assert "did you mean '--temperature'?" in done.stderr
+    assert done.stderr.count("\n") == 1
     assert llamero_process("--modle").returncode == 2
+
+
+def test_help_of_one_command(llamero: Run) -> None:
+    assert llamero("help", "run").stdout == llamero("run", "--help").stdout
 
 
 def test_words_go_to_stdout_and_figures_to_stderr(llamero_process: Run, tale: str) -> None:
@@ -107,7 +113,10 @@ def test_json(llamero: Run, tale: str) -> None:
         ),
         (["-m", "chain.gguf", "a", "--device", "tpu"], "device 'tpu' is unknown"),
         (["-m", "chain.gguf", "a", "-f", "b"], "give the prompt as words or as a file, not both"),
-        (["-m", "chain.gguf", "-f", "not-there.txt"], "not-there.txt"),
+        (["-m", "chain.gguf", "-f", "not-there.txt"], "run: not-there.txt: no such file or directory"),
+        (["-m", "chain.gguf", "a", "--grammar", "."], "run: .: is a directory"),
+        (["-m", "chain.gguf", "a", "--json-schema", "[1]"], "a schema is a JSON object, not list"),
+        (["-m", "chatty.gguf", "a", "--special", "--chat"], "--special is for a text"),
         (["-m", "conftest.json", "a"], "did you mean"),
     ],
 )
@@ -117,6 +126,27 @@ def test_an_error_is_one_line_without_a_traceback(llamero: Run, words: list[str]
     assert done.stderr.startswith("llamero run: ")
     assert done.stderr.count("\n") == 1
     assert message in done.stderr or message == "did you mean"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("keys list --keys .", ". is no file; name one for the keys"),
+        ("average nowhere --out mean.gguf", "nowhere is not there"),
+        ("bench chain.gguf --prompt 0 --together 100000000", "100000000 sequences at once need"),
+        ("bench chain.gguf --json nowhere/figures.json", "nowhere/figures.json: no such file or directory"),
+        ("plan tiny --kind h100 --devices 99999999999", "--devices must be from 1 to 1,048,576"),
+        ("plan tiny --kind h100 --memory nan", "--memory must be positive, got nan"),
+        ("plan tiny --kind h100 --price inf", "--price must be a number from 0 up, got inf"),
+        ("run -m chatty.gguf abc --chat-template nowhere", "there is no chat format 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_is_told_before_any_work(llamero: Run, words: str, message: str) -> None:
+    done = llamero(*words.split())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"llamero {words.split()[0]}: ")
+    assert done.stderr.count("\n") == 1
+    assert message in done.stderr
 
 
 def test_debug_shows_where(llamero_process: Run) -> None:
@@ -259,11 +289,50 @@ def test_figures_say_why_it_ended() -> None:
         )
 
     assert tell() == "[prompt 8 tokens at 8.0/s; answer 9 tokens at 4.5/s; seed 3]"
-    assert "8 tokens, 5 cached at" in tell(cached_tokens=5)
+    assert "8 tokens (5 cached) at" in tell(cached_tokens=5)
     assert "stopped at max_tokens" in tell(finish_reason="length")
     assert "the context of 20 is full" in tell(finish_reason="length", completion_tokens=12)
     assert "3 oldest tokens left out" in tell(dropped_tokens=3)
     assert "; stopped; " in tell(finish_reason=None)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("run -m chain.gguf abc -n 3 >&-", 0, "answer 3 tokens"),
+        ("run -m chain.gguf -n 3 <&-", 0, "prompt 1 tokens"),
+        ("run -m chain.gguf abc -n 3 2>&-", 0, ""),
+        ("--help >/dev/full", 1, "llamero: no space left on device"),
+        ("inspect chain.gguf >/dev/full", 1, "llamero inspect: no space left on device"),
+    ],
+)
+def test_streams_that_are_closed_or_full(models: Path, words: str, code: int, said: str) -> None:
+    line = f"'{sys.executable}' -m llamero {words}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, cwd=models, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "unexpected" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["inspect", "chain.gguf", "--tensors"]])
+def test_a_reader_that_has_gone(models: Path, words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "llamero", *words], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=models
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_characters_that_the_terminal_lacks(llamero_process: Run, models: Path) -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = llamero_process("inspect", str(models / "nothing"), "--json", env=env)
+    assert done.returncode == 1
+    done = llamero_process("tokenizer", "show", "chain.gguf", "a b", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "\\u2423" in done.stdout
 
 
 def test_help_is_quick() -> None:

@@ -93,6 +93,7 @@ def test_which_files_make_a_model() -> None:
 def test_names_at_a_hub() -> None:
     assert parse_name("a/b") == ("a/b", None)
     assert parse_name("a/b:Q4_0") == ("a/b", "Q4_0")
+    assert parse_name("hf.co/a/b:Q4_0") == parse_name("https://huggingface.co/a/b:Q4_0") == ("a/b", "Q4_0")
     for bad in ("a", "a/b/c", "/b", "a/"):
         with pytest.raises(ModelNotFound, match="owner/name"):
             parse_name(bad)

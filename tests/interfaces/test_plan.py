@@ -49,7 +49,7 @@ def test_what_does_not_fit_is_told_with_what_would(capsys):
         ("plan llama-3.1-8b --kind h1000", "did you mean 'h100'"),
         ("plan llama-3.1-8b --kind h100 --layout shards=8", "did you mean 'shard'"),
         ("plan llama-3.1-8b --kind h100 --layout tensor=16", "the largest below that does: 8"),
-        ("plan llama-3.1-8b --kind h100 --devices 0", "must be positive"),
+        ("plan llama-3.1-8b --kind h100 --devices 0", "must be from 1 to 1,048,576, got 0"),
     ],
 )
 def test_mistakes_are_named(capsys, words, message):

@@ -210,7 +210,7 @@ def test_what_is_not_there_is_said_plainly(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_a_hub_that_is_down() -> None:
-    with pytest.raises(ModelNotFound, match="could not be fetched"):
+    with pytest.raises(ModelNotFound, match=r"could not be fetched from http://127.0.0.1:9: "):
         plan_pull("herd/big", endpoint="http://127.0.0.1:9")
 
 

@@ -31,6 +31,12 @@ def test_train_show_and_convert(text, tmp_path, capsys, kind):
     for form, name in (("gguf", "v.gguf"), ("json", "t.json"), ("folder", "again")):
         assert main(["tokenizer", "convert", str(out), "--to", form, "--out", str(tmp_path / name)]) == 0
         assert load_tokenizer(tmp_path / name).encode(TEXT) == load_tokenizer(out).encode(TEXT)
+        before = (tmp_path / name).read_bytes() if form != "folder" else b""
+        assert main(["tokenizer", "convert", str(out), "--to", form, "--out", str(tmp_path / name)]) == 1
+        assert "is there already" in capsys.readouterr().err
+        assert form == "folder" or (tmp_path / name).read_bytes() == before
+        words = ["tokenizer", "convert", str(out), "--to", form, "--out", str(tmp_path / name), "--overwrite"]
+        assert main(words) == 0
     assert main(["lineage", str(tmp_path / "v.gguf")]) == 0
     assert "text.txt" in capsys.readouterr().out
 

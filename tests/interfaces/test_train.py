@@ -55,6 +55,11 @@ def test_a_preset_is_shown_without_torch():
         (["tiny", "--text", "a", "--shards", "c", "--out", "b"], "--text or --shards"),
         (["tiny", "--text", "a", "--out", "b", "--schedule", "cosin"], "did you mean 'cosine'"),
         (["tiny", "--text", "a", "--out", "b", "--warmup", "9000"], "warm-up (9000)"),
+        (["tiny", "--text", "a", "--out", "b", "--threads", "0"], "threads must be at least 1, got 0"),
+        (["tiny", "--text", "a", "--out", "b", "--until", "-5"], "until must be at least 1, got -5"),
+        (["tiny", "--text", "a", "--out", "b", "--workers", "0"], "at least one worker, got 0"),
+        (["tiny", "--text", "a", "--out", "b", "--device", "tpu"], "device 'tpu' is unknown"),
+        (["tiny", "--text", "a", "--out", "b", "--device", "cuda:99"], "device 'cuda:99' cannot be used"),
     ],
 )
 def test_mistakes_are_one_clear_line(words, said, tmp_path, monkeypatch, capsys):

@@ -164,7 +164,8 @@ def _from_lines(path: Path, lines: Iterator[str], field: str) -> Iterator[str]:
             raise FormatError(f"{where}: expected a JSON object, found a {type(value).__name__}")
         if not isinstance(value.get(field), str):
             texts = [name for name, each in value.items() if isinstance(each, str)]
-            raise FormatError(f"{where}: has no text in the field {field!r}: {nearest(field, texts)}")
+            hint = nearest(field, texts) if texts else "no field of it holds text"
+            raise FormatError(f"{where}: has no text in the field {field!r}: {hint}")
         text: str = value[field]
         if "\\u" in line and any("\ud800" <= letter <= "\udfff" for letter in text):
             raise FormatError(f"{where}: the text holds half a surrogate pair, which is no Unicode")

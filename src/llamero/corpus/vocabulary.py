@@ -61,7 +61,7 @@ class Lesson:
             raise SettingError(f"there is no chat format {self.template!r}; {nearest(self.template, BUILTIN)}")
         there = [name for name in FILES if (self.out / name).exists()]
         if there and not self.overwrite:
-            raise SettingError(f"{self.out} holds a tokenizer already ({there[0]}); overwrite it, or name another")
+            raise SettingError(f"{self.out} holds a tokenizer already ({there[0]}); name another, or --overwrite it")
 
 
 def learn_tokenizer(lesson: Lesson, tell: Tell = lambda _what, _done, _total: None) -> Tokenizer:

@@ -20,7 +20,9 @@ from llamero.engine.sequence import Sequence as Tokens
 from llamero.errors import ModelNotFound, SettingError
 from llamero.formats.open import open_model_file
 from llamero.interfaces.demand import Demand, demand_of
+from llamero.interfaces.devices import memory as memory_here
 from llamero.interfaces.loading import find_tokenizer
+from llamero.model.cache import cache_bytes
 from llamero.model.weights import config_of, load
 from llamero.ops.limits import Limits, measure_limits
 from llamero.ops.native_ops import NativeOps
@@ -185,6 +187,11 @@ def _open(path: Path, plan: Plan, ops: Ops[Any, Any], cache: CacheKind) -> tuple
     try:
         config = config_of(reader)
         plan = plan.within(config.context)
+        if (needed := cache_bytes(config, plan.room, cache)) > memory_here():
+            raise SettingError(
+                f"{max(plan.together)} sequences at once need {needed / 2**30:,.1f} GiB for their cache, more than the "
+                f"{memory_here() / 2**30:,.1f} there are; fewer --together, a shorter --after"
+            )
         with suppress(ModelNotFound):  # weights alone can be measured too
             find_tokenizer(reader, None, config.vocab)
         engine = Engine(ops, load(reader, ops), context=plan.room, cache=cache)

@@ -55,7 +55,7 @@ def plan_pull(name: str, *, endpoint: str | None = None) -> Plan:
     Raises ModelNotFound when there is no such model or the hub cannot be reached.
     """
     repo, variant = parse_name(name)
-    with _explained(repo):
+    with _explained(repo, endpoint):
         info = huggingface_hub.HfApi(endpoint=endpoint).model_info(repo, files_metadata=True)
     sizes = {item.rfilename: int(item.size or 0) for item in info.siblings or []}
     chosen = choose(repo, sizes, variant)
@@ -73,7 +73,7 @@ def pull(
     folder = cache or Path(constants.HF_HUB_CACHE)
     paths = []
     for file, size in plan.files.items():
-        with _explained(plan.repo):
+        with _explained(plan.repo, endpoint):
             if size >= _LARGE:
                 _fetch_blob(plan, file, folder, endpoint, progress)
             elif progress:
@@ -194,7 +194,7 @@ class _Silent:
 
 
 @contextmanager
-def _explained(repo: str) -> Iterator[None]:
+def _explained(repo: str, endpoint: str | None) -> Iterator[None]:
     """Say what went wrong at the hub, and what to do."""
     try:
         yield
@@ -212,4 +212,7 @@ def _explained(repo: str) -> Iterator[None]:
         raise
     except Exception as error:  # the hub's client lets through whatever its own HTTP client raises
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelNotFound(f"{repo} could not be fetched: {first}; what arrived is kept, pull it again") from error
+        hub = endpoint or constants.ENDPOINT
+        raise ModelNotFound(
+            f"{repo} could not be fetched from {hub}: {first}; what arrived is kept, pull it again"
+        ) from error

@@ -15,6 +15,7 @@ _PREFERRED = (
     *("Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K", "BF16", "F16", "F32"),
 )
 _QUANT = re.compile(r"(?i)(?:^|[-_.])(I?Q\d[A-Z0-9_]*|BF16|F16|F32)(?=[-.]|$)")
+_HUB = re.compile(r"(https?://)?(huggingface|hf)\.co/")
 _PART = re.compile(r"-(\d{5})-of-(\d{5})(?=\.(?:gguf|safetensors)$)")
 _NOT_MODELS = ("mmproj", "imatrix")
 _SIDE_FILES = (
@@ -33,8 +34,8 @@ class Chosen:
 
 
 def parse_name(name: str) -> tuple[str, str | None]:
-    """ "owner/name:variant" -> its two halves."""
-    repo, _, variant = name.partition(":")
+    """ "owner/name:variant", maybe with the hub's address before it -> its two halves."""
+    repo, _, variant = _HUB.sub("", name, count=1).partition(":")
     if repo.count("/") != 1 or not all(repo.split("/")):
         raise ModelNotFound(f"{name!r} is not a model's name at a hub; it has the form owner/name or owner/name:Q4_K_M")
     return repo, variant or None

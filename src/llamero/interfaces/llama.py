@@ -58,7 +58,8 @@ class Llama:
     model of the same vocabulary that guesses ahead; speculate: "ngram" guesses what stood in the text before. Neither
     changes an answer (engine/speculate.py). progress: told (bytes read, bytes in all) while loading.
 
-    Raises ModelNotFound, FormatError, WeightsError, ConfigError, TokenizerError, SettingError, DeviceError.
+    Raises ModelNotFound, FormatError, WeightsError, ConfigError, TokenizerError, TemplateError, SettingError,
+    DeviceError.
     """
 
     def __init__(
@@ -88,8 +89,9 @@ class Llama:
                 tokenizer if isinstance(tokenizer, Tokenizer) else find_tokenizer(reader, tokenizer, self.config.vocab)
             )
             self.name = _name(reader, self.path)
-            self._template_given = chat_template
-            self._template: ChatTemplate | None = None
+            self._template: ChatTemplate | None = (
+                None if chat_template is None else make_template(chat_template, self.tokenizer, self.name)
+            )
             ops = make_ops(device, threads, deterministic=deterministic)
             weights = load(Watched(reader, progress) if progress else reader, ops)
             adapter_kind = kind_beside(reader)
@@ -112,7 +114,7 @@ class Llama:
         A model that has none is "plain": it goes on where the conversation stops.
         """
         if self._template is None:
-            self._template = make_template(self._template_given, self.tokenizer, self.name)
+            self._template = make_template(None, self.tokenizer, self.name)
         return self._template
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llamero.errors import ModelNotFound, nearest
 
-_HUB_NAME = re.compile(r"[\w][\w.-]*/[\w.-]+(:[^/].*)?")
+_HUB_NAME = re.compile(r"((https?://)?(huggingface|hf)\.co/)?[\w][\w.-]*/[\w.-]+(:[^/].*)?")
 _ENDINGS = (".gguf", ".bin", ".safetensors")
 
 

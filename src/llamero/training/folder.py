@@ -64,6 +64,8 @@ class Folder:
     def config(self) -> Config:
         """The blueprint in run.json. Raises ModelNotFound, FormatError."""
         settings = self.settings()
+        if not settings:
+            raise ModelNotFound(f"{self.path} holds no run: there is no run.json in it")
         try:
             scaling = settings["rope_scaling"]
             names = Config.__dataclass_fields__.keys() - {"rope_scaling"}

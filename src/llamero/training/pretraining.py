@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import torch
 
+from llamero.errors import SettingError
 from llamero.formats.blocks import TYPES
 from llamero.formats.lineage import lineage
 from llamero.model.config import Config
@@ -62,6 +63,9 @@ def train(
     """
     recipe = preset(name, **settings)
     data = Data(_paths(text), _paths(shards), None if tokenizer is None else Path(tokenizer), workers)
+    for what, count in (("threads", threads), ("until", until)):
+        if count is not None and count < 1:
+            raise SettingError(f"{what} must be at least 1, got {count}")
     if threads is not None:
         torch.set_num_threads(threads)
     chosen = None if layout is None else Layout.parse(layout)

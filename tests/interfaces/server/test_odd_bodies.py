@@ -1,4 +1,4 @@
-"""Bodies that JSON allows and nobody wants: half a surrogate pair, which UTF-8 cannot spell, and deep nesting."""
+"""Requests that are odd: bodies not called JSON, half surrogate pairs, deep nesting; routes that are not there."""
 
 from __future__ import annotations
 
@@ -86,3 +86,27 @@ def test_every_route_with_a_body_reads_it_so(models: Path) -> None:
     assert len(routes) > 10
     for route in routes:
         assert isinstance(route, JsonRoute) == (route.body_field is not None), route.path
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", None])
+def test_what_is_not_called_json_is_refused_by_its_name(chain: str, kind: str | None) -> None:
+    """`curl -d` calls every body a form."""
+    headers = {} if kind is None else {"Content-Type": kind}
+    answer = httpx.post(f"{chain}/v1/chat/completions", content="{" + CHAT, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_json")
+    assert f"Content-Type is {kind or 'not given'}; send JSON" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/chat/completions", "did you mean /v1/chat/completions?"),
+        ("/v1/v1/chat/completions", "did you mean /v1/chat/completions?"),
+        ("/api/tags", "/openapi.json lists every route"),
+        ("/" + "x" * 9000, "/openapi.json lists every route"),
+    ],
+)
+def test_a_route_that_is_not_there_names_the_nearest(chain: str, path: str, hint: str) -> None:
+    answer = httpx.post(f"{chain}{path}", json={})
+    assert answer.status_code == 404
+    assert answer.json()["error"]["message"].endswith(hint)

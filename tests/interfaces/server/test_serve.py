@@ -42,7 +42,7 @@ def test_started_asked_and_stopped(launch: Launch, tale: str) -> None:
     assert server.end() == 0
     assert re.search(r"\[model chatty: a context of \d{3} tokens\]", server.text), server.text
     assert "1.00 GiB for models" in server.text
-    assert "no keys: whoever reaches this machine may ask" in server.text
+    assert "no keys: every program on this machine may ask, and no other machine" in server.text
     assert "request_id=mine-1 method=GET path=/v1/models status=200" in server.text
     assert "hello" not in server.text
     assert "in-query" not in server.text
@@ -225,6 +225,8 @@ def test_https(launch: Launch, llamero: Words, tmp_path: Path) -> None:
         (["--context", "100000"], "context must be a whole number"),
         (["--allow-origin", "*"], "is no origin"),
         (["--ssl-certfile", "x.pem"], "needs both"),
+        (["--ssl-certfile", "x.pem", "--ssl-keyfile", "x.pem"], "x.pem is not there"),
+        (["--chat-template", "nowhere"], "there is no chat format 'nowhere'"),
         (["--drain-timeout", "-1"], None),
         (["--send-timeout", "0"], "--send-timeout must be a number from 0.01"),
         (["--send-timeout", "30d"], "--send-timeout must be a number from 0.01"),

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import get_args
 
-from llamero.errors import SettingError
+from llamero.errors import ModelNotFound, SettingError
 from llamero.formats.blocks import TYPES
 from llamero.formats.lineage import lineage
 from llamero.interfaces.cli.progress import progress
@@ -35,11 +35,15 @@ def run(args: argparse.Namespace) -> int:
     from llamero.training.export import check_kind, export
     from llamero.training.folder import Folder
 
+    for path in args.path:
+        if not path.is_dir():
+            raise ModelNotFound(f"{path} is not there; give a run's folder, or checkpoints of one")
     if (args.path[0] / "checkpoints").is_dir():
         if len(args.path) > 1:
             raise SettingError("give one run, or several checkpoints of one")
         folder = Folder(args.path[0])
-        chosen = last_checkpoints(folder.checkpoints, args.last or max(len(steps(folder.checkpoints)), 1))
+        last = max(len(steps(folder.checkpoints)), 1) if args.last is None else args.last
+        chosen = last_checkpoints(folder.checkpoints, last)
     else:
         if args.last is not None:
             raise SettingError("--last belongs to a run's folder")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from llamero.interfaces.benchmark import Benchmark, Figure, Plan, benchmark
 from llamero.interfaces.cli.progress import progress
+from llamero.interfaces.cli.terminal import screen
 from llamero.interfaces.models import find_model
 
 EXAMPLES = """\
@@ -41,6 +42,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Measure a model."""
     plan = Plan(args.prompt, args.write, args.together, args.after, args.rounds)
+    if args.json not in (None, "-"):
+        Path(args.json).touch()  # what cannot be written is told before minutes of measuring
     with progress("measuring", "runs") as bar:
         measured = benchmark(find_model(args.model), plan, threads=args.threads, cache=args.cache, progress=bar)
     text = json.dumps(measured.as_json()) + "\n"
@@ -61,14 +64,13 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _show(measured: Benchmark) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     limits = measured.limits
     bf16 = f", bf16 {limits.bf16 / 1e12:.3g} T" if limits.bf16 else ""
     arithmetic = f"int8 {limits.int8 / 1e12:.3g} T{bf16}, f32 {limits.f32 / 1e12:.3g} T operations/s"
     memory = f", at most {measured.memory / 1e6:,.0f} MB resident" if measured.memory else ""
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = screen()
     console.print(f"model    {measured.path}, most weights {measured.demand.type}")
     console.print(f"machine  {measured.threads} threads, {measured.level}; {arithmetic}; reads {_gb(limits.read)}")
     console.print(f"opening  {measured.opening:.2f} s{memory}")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from llamero.errors import ContextOverflow, LlameroError
 from llamero.interfaces.cli.keyboard import plain_line, read_message, terminal_lines
+from llamero.interfaces.cli.main import explain
 from llamero.interfaces.cli.options import add_answer_options, add_model_options, answer_options, load
 from llamero.interfaces.cli.progress import progress
 from llamero.interfaces.cli.session import Session
@@ -108,7 +109,7 @@ def _turn(session: Session, text: str, ctrl_c: CtrlC | None) -> None:
         note(f"error: {error}")
         note("/set overflow truncate leaves out the oldest messages from now on; /clear begins a new conversation")
     except (LlameroError, OSError) as error:
-        note(f"error: {' '.join(str(error).split())}")
+        note(f"error: {explain(error)}")
 
 
 def _answer(session: Session, ctrl_c: CtrlC) -> None:

@@ -10,6 +10,7 @@ from llamero.errors import SettingError
 from llamero.formats.open import open_model_file
 from llamero.formats.tensor import Reader
 from llamero.interfaces.cli.progress import progress
+from llamero.interfaces.cli.terminal import screen
 from llamero.interfaces.inspection import Report, inspect_model, weights_hash
 from llamero.interfaces.models import find_model
 
@@ -60,9 +61,8 @@ def _hash(reader: Reader) -> str:
 
 
 def _show(report: Report, tensors: bool) -> None:
-    from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = screen()
     bits = 8 * report.nbytes / report.parameters if report.parameters else 0
     facts = [
         ("file", report.path),

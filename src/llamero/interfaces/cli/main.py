@@ -7,12 +7,13 @@ mistake in the command line, 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from llamero.errors import LlameroError, nearest
 
@@ -61,6 +62,38 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (without the program's name) and give the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _ready_streams()
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _reader_gone()
+    except OSError as error:
+        if "--debug" in words:
+            raise
+        print(f"llamero: {explain(error)}", file=sys.stderr)
+        return 1
+    return code
+
+
+def _ready_streams() -> None:
+    """Streams that were closed before the start lead nowhere; what their encoding lacks is written by its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _reader_gone() -> int:
+    """The reader of our output has gone, which is its right."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _run(words: list[str]) -> int:
+    if len(words) == 2 and words[0] == "help":
+        words = [words[1], "--help"]
     if not words or words[0] in ("-h", "--help", "help"):
         print(_help(), file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
@@ -76,6 +109,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(words[0], words[1:])
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that tells a mistake in one line, without all the options before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; `{self.prog} --help` shows all options\n")
+
+
 def _help() -> str:
     lines = [f"  {name:9} {what}" for name, what in COMMANDS.items()]
     head = ["usage: llamero COMMAND [OPTIONS]", "", "A Llama's whole life in one package.", "", "commands:"]
@@ -87,7 +127,7 @@ def run_command(
 ) -> int:
     """Run one command and give the exit code. program: what it is part of; defaults: of its options, by their names."""
     command = cast(Command, import_module(f"llamero.interfaces.cli.{name}"))
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"{program} {name}",
         description=COMMANDS[name][0].upper() + COMMANDS[name][1:] + ".",
         epilog=command.EXAMPLES if program == "llamero" else None,  # which are commands of that name
@@ -103,9 +143,8 @@ def run_command(
     try:
         code = command.run(args)
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of our output has gone, which is its right
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        return _reader_gone()
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
@@ -134,6 +173,9 @@ def explain(error: Exception) -> str:
         return text
     if isinstance(error, MemoryError):
         return f"out of memory ({text or 'no details'}); try a smaller --context, a smaller model, or --cache q8_0"
+    if isinstance(error, OSError) and error.strerror:
+        path = error.filename2 or error.filename  # of a renaming, the name that was to be
+        return f"{path}: {error.strerror.lower()}" if path is not None else error.strerror.lower()
     if isinstance(error, OSError):
         return text
     return f"unexpected {type(error).__name__}: {text} (run it again with --debug to see where)"

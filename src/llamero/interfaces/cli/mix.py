@@ -93,6 +93,9 @@ def _tokens(text: str) -> int:
 
 def _count(text: str) -> int:
     try:
-        return _tokens(text)
+        count = _tokens(text)
     except SettingError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+    if count < 1:
+        raise argparse.ArgumentTypeError("a mixture has at least one token")
+    return count

@@ -88,7 +88,7 @@ def form_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _schema(source: str) -> Any:
-    text = source if source.lstrip().startswith("{") else _read(source)
+    text = source if source.lstrip().startswith(("{", "[")) else _read(source)
     try:
         schema = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -103,8 +103,8 @@ def _schema(source: str) -> Any:
 def _read(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingError(f"{path}: {error}") from None
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{path} is not text in UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def load(args: argparse.Namespace) -> Llama:

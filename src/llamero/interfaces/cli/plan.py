@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import asdict, replace
 from typing import get_args
@@ -28,6 +29,7 @@ Counted are products with matrices and causal attention. Times are those of a we
 saving and repairs come on top. The share of the peak that training reaches is LLaMA's on A100 and Llama 3's on H100.
 """
 _GIB = 1 << 30
+_MOST_DEVICES = 1 << 20
 _TOKENS = 20  # for each weight (Hoffmann et al. 2022, table 3)
 _PARTS = {
     "weights": "float32, the optimiser's copy",
@@ -77,14 +79,7 @@ def run(args: argparse.Namespace) -> int:
     """Plan a run."""
     layout = Layout.parse(args.layout) if args.layout else None
     devices = args.devices if args.devices is not None else layout.devices if layout else 1
-    if (
-        devices < 1
-        or args.micro < 0
-        or (args.recompute or 0) < 0
-        or (args.price or 0) < 0
-        or (args.memory is not None and args.memory <= 0)
-    ):
-        raise SettingError("--devices and --memory must be positive, the rest not negative")
+    _check(args, devices)
     hardware = _hardware(args)
     found = propose(_task(args, hardware), devices, hardware, layout, args.micro, args.recompute)
     helps = [] if found.fits else remedies(found)
@@ -97,6 +92,16 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(f"llamero plan: {_refusal(found, helps)}", file=sys.stderr)
     return 1
+
+
+def _check(args: argparse.Namespace, devices: int) -> None:
+    if not 1 <= devices <= _MOST_DEVICES:
+        raise SettingError(f"--devices must be from 1 to {_MOST_DEVICES:,}, got {devices:,}")
+    if args.memory is not None and not 0 < args.memory < math.inf:
+        raise SettingError(f"--memory must be positive, got {args.memory:g}")
+    for name in ("micro", "recompute", "price"):
+        if (given := getattr(args, name)) is not None and not 0 <= given < math.inf:
+            raise SettingError(f"--{name} must be a number from 0 up, got {given:g}")
 
 
 def _count(text: str) -> int:

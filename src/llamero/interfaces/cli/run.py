@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     prompt = _prompt(args)
     if args.system is not None and not args.chat:
         raise SettingError("--system belongs to --chat")
+    if args.special and args.chat:
+        raise SettingError("--special is for a text; in a chat, the format alone says where special tokens stand")
     options = answer_options(args) | form_options(args)
     with load(args) as llama:
         if not args.quiet and llama.context < llama.config.context and args.context is None:

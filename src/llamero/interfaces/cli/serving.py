@@ -185,6 +185,8 @@ def _report(args: argparse.Namespace, plan: Plan, sock: socket.socket, library: 
         size = plan.sizes.get(name)
         context = f": a context of {size.context} tokens" if size else ""
         note(f"[model {name}{context}{', loaded' if name in said['loaded'] else ''}]")
+    if not plan.catalogue.names():
+        note(f"[no models yet: put some into {', '.join(map(str, args.models))}]")
     note(f"[memory: {counted}]")
     note(f"[{_who(args, serving)}]")
     if args.replicas > 1:
@@ -194,8 +196,9 @@ def _report(args: argparse.Namespace, plan: Plan, sock: socket.socket, library: 
 def _who(args: argparse.Namespace, serving: Serving) -> str:
     if serving.keys:
         return f"keys: {', '.join(serving.keys.names())}"
-    where = "this socket" if args.unix_socket else "this machine" if _is_loopback(args.host) else "this port"
-    return f"no keys: whoever reaches {where} may ask"
+    if not args.unix_socket and _is_loopback(args.host):
+        return "no keys: every program on this machine may ask, and no other machine"
+    return f"no keys: whoever reaches this {'socket' if args.unix_socket else 'port'} may ask"
 
 
 def _address(args: argparse.Namespace, sock: socket.socket, serving: Serving) -> str:

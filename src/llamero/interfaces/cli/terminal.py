@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from llamero.interfaces.completion import Completion
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # A model may write bytes that a terminal would obey: escape sequences that retitle windows or hide text.
 _CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -15,6 +18,17 @@ _CONTROLS = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(1
 def harmless(text: str) -> str:
     """The text without what a terminal would obey."""
     return text.translate(_CONTROLS)
+
+
+def screen() -> Console:
+    """rich's, for tables: as wide as they are. A reader that has gone is a BrokenPipeError, as everywhere."""
+    from rich.console import Console
+
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return Screen(highlight=False, soft_wrap=True, markup=False)
 
 
 def write(text: str, stream: TextIO | None = None) -> None:
@@ -33,7 +47,7 @@ def note(text: str) -> None:
 def figures(answer: Completion, context: int) -> str:
     """What an answer took, in one line."""
     times = answer.timings
-    cached = f", {answer.cached_tokens} cached" if answer.cached_tokens else ""
+    cached = f" ({answer.cached_tokens} cached)" if answer.cached_tokens else ""
     parts = [
         f"prompt {answer.prompt_tokens} tokens{cached} at {times.prompt_per_second:.1f}/s",
         f"answer {answer.completion_tokens} tokens at {times.completion_per_second:.1f}/s",

@@ -17,7 +17,7 @@ from llamero.interfaces.cli.terminal import harmless, note
 from llamero.tokenizer.learn_sentencepiece import COVERAGE
 from llamero.tokenizer.load import load_tokenizer
 from llamero.tokenizer.measure import Economy, economy
-from llamero.tokenizer.save import FORMS, save_tokenizer, write_as
+from llamero.tokenizer.save import FILES, FORMS, save_tokenizer, write_as
 from llamero.tokenizer.tokenizer import Tokenizer
 
 EXAMPLES = """\
@@ -63,6 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     convert.add_argument("source", metavar="SOURCE", help="a tokenizer's file or folder, or a model's")
     convert.add_argument("--to", required=True, metavar="FORM", help=f"folder, {', '.join(FORMS)}")
     convert.add_argument("--out", type=Path, required=True, metavar="PATH", help="the file, or folder, to write")
+    convert.add_argument("--overwrite", action="store_true", help="replace what is there")
 
 
 def _action(
@@ -130,6 +131,9 @@ def _show(args: argparse.Namespace) -> int:
 def _convert(args: argparse.Namespace) -> int:
     if args.to != "folder" and args.to not in FORMS:
         raise SettingError(f"there is no form {args.to!r}; choose from folder, {', '.join(FORMS)}")
+    there = [args.out / name for name in FILES] if args.to == "folder" else [args.out]
+    if not args.overwrite and (old := [path for path in there if path.exists()]):
+        raise SettingError(f"{old[0]} is there already; name another, or --overwrite it")
     tokenizer = load_tokenizer(args.source)
     with progress("hashing", "bytes") as bar:
         made_by = lineage.compose("tokenizer", parents=[("tokenizer", Path(args.source))], progress=bar)

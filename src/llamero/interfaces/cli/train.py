@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
             text=args.text,
             shards=args.shards,
             tokenizer=args.tokenizer,
-            workers=args.workers or (cores() if large else 1),
+            workers=args.workers if args.workers is not None else cores() if large else 1,
             until=args.until,
             allow_change=args.allow_change,
             device=args.device,

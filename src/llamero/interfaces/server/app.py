@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from difflib import get_close_matches
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 import llamero
 from llamero.errors import ContextOverflow, LlameroError
@@ -69,25 +71,31 @@ def make_app(library: Library, settings: Settings | None = None, families: Colle
         docs_url=None,  # FastAPI's pages of documentation fetch scripts from elsewhere
         redoc_url=None,
     )
-    app.include_router(chat_routes(library, settings))
-    app.include_router(response_routes(library, settings))
-    app.include_router(message_routes(library, settings))
-    app.include_router(completion_routes(library, settings))
-    app.include_router(embedding_routes(library))
-    app.include_router(model_routes(library))
-    app.include_router(moderation_routes(library))
-    app.include_router(token_routes(library))
-    app.include_router(inspector_routes(library))
-    app.include_router(health_routes())
-    if families:
-        app.include_router(metrics_routes(families))
-    app.include_router(page_routes())
+    routers = [
+        chat_routes(library, settings),
+        response_routes(library, settings),
+        message_routes(library, settings),
+        completion_routes(library, settings),
+        embedding_routes(library),
+        model_routes(library),
+        moderation_routes(library),
+        token_routes(library),
+        inspector_routes(library),
+        health_routes(),
+        *([metrics_routes(families)] if families else []),
+    ]
+    for router in (*routers, page_routes()):
+        app.include_router(router)
     describe(app, streams=(ChatChunk, Completion, ResponseEvent, MessageEvent))
-    _tell_errors(app, settings)
+    _tell_errors(
+        app, settings, [route.path for router in routers for route in router.routes if isinstance(route, Route)]
+    )
     return app
 
 
-def _tell_errors(app: FastAPI, settings: Settings) -> None:
+def _tell_errors(app: FastAPI, settings: Settings, paths: Sequence[str]) -> None:
+    """paths: of all routes, to name the nearest to one that is not there."""
+
     def tell(request: Request, error: Exception) -> Response:
         told = refusal(error, settings.retry_after)
         if isinstance(error, ContextOverflow):
@@ -102,12 +110,19 @@ def _tell_errors(app: FastAPI, settings: Settings) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
+        if isinstance(error.body, bytes):  # only what is called JSON is read as JSON
+            kind = request.headers.get("content-type", "not given")
+            words = f"the body's Content-Type is {kind}; send JSON, and say so: 'Content-Type: application/json'"
+            return tell(request, Refusal(400, words, code="invalid_json"))
         return tell(request, mistake(error.errors(), error.body))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
         words = f"{error.detail}: {request.method} {request.url.path}"
+        if error.status_code == 404:
+            close = get_close_matches(request.url.path, paths, n=1)
+            words += f"; did you mean {close[0]}?" if close else "; /openapi.json lists every route"
         return tell(request, Refusal(error.status_code, words, code=code, headers=dict(error.headers or {})))
 
     async def gone(_: Request, __: Exception) -> Response:

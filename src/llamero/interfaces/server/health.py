@@ -30,6 +30,7 @@ def health_routes() -> APIRouter:
 
     draining: dict[int | str, Any] = {503: {"model": Draining, "description": "It ends, and takes no new work"}}
 
+    @router.head("/health", include_in_schema=False)
     @router.get("/health", response_model=Health, responses=responses(error=ErrorBody) | draining)
     async def health() -> dict[str, str]:
         """Says that the server answers."""

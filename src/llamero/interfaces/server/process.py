@@ -57,9 +57,6 @@ async def serve_on(
     """
     metrics = Metrics()
     library = Library(plan.catalogue, plan.opener, plan.housekeeping, limits=plan.limits, metrics=metrics)
-    if len(plan.catalogue.entries()) == 1:
-        async with library.use("", progress):
-            pass
     siblings = Siblings(place.folder, place.index, lambda: metrics.families(library)) if place else None
 
     async def families() -> list[Family]:
@@ -73,6 +70,9 @@ async def serve_on(
         started(library)
 
     server = Server(app, drain, plan.serving, answering)
+    if len(plan.catalogue.entries()) == 1:
+        async with library.use("", progress):
+            pass
     if siblings and place:
         await siblings.open()
         _stop_with_parent(server, place.line)

@@ -57,6 +57,9 @@ class Serving:
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.private_key is None):
             raise SettingError("https needs both --ssl-certfile and --ssl-keyfile")
+        for path in (self.certificate, self.private_key):
+            if path is not None and not path.is_file():
+                raise SettingError(f"{path} is not there; https needs a PEM file")
         check_number("--drain-timeout", self.drain, float, 0, 10**6)
         check_number("--max-connections", self.connections, int, 1, 2**20)
         check_number("--send-timeout", self.send_seconds, float, 0.01, 10**6)

@@ -51,6 +51,8 @@ class Data:
             raise SettingError("a run learns from text files or from shards: give one of the two, --text or --shards")
         if self.shards and self.tokenizer is None:
             raise SettingError("shards hold ids alone: give the tokenizer that they were written with, --tokenizer")
+        if self.workers < 1:
+            raise SettingError(f"there must be at least one worker, got {self.workers}")
 
 
 @dataclass(frozen=True)

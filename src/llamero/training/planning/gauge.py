@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from llamero.errors import DeviceError
 from llamero.ops.limits import measure_limits
 from llamero.ops.native_ops import NativeOps
 from llamero.training.planning.hardware import GPUS, Hardware, cpu
@@ -25,10 +26,10 @@ def hardware_here(device: str) -> Hardware | None:
 
 
 class Gauge:
-    """Memory taken since it was made: resident on a CPU, allocated on a GPU."""
+    """Memory taken since it was made: resident on a CPU, allocated on a GPU. Raises DeviceError."""
 
     def __init__(self, device: str) -> None:
-        self._gpu = torch.device(device).type != "cpu"
+        self._gpu = _is_gpu(device)
         self._device = device
         if self._gpu:
             torch.cuda.reset_peak_memory_stats(device)
@@ -41,6 +42,16 @@ class Gauge:
         if self._gpu:
             return float(torch.cuda.max_memory_allocated(self._device))
         return max(_resident("VmHWM") - self._before, 0.0)
+
+
+def _is_gpu(device: str) -> bool:
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise DeviceError(f"device {device!r} is unknown; choose from cpu, cuda") from None
+    if found.type != "cpu" and (found.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f"device {device!r} cannot be used: torch finds {torch.cuda.device_count()} GPUs here")
+    return found.type != "cpu"
 
 
 def _resident(name: str) -> float:

@@ -168,6 +168,8 @@ def _digest(key: str) -> str:
 
 
 def _check_private(path: Path, about: os.stat_result) -> None:
+    if not stat.S_ISREG(about.st_mode):
+        raise SettingError(f"{path} is no file; name one for the keys, such as {path / 'keys.json'}")
     if about.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         mode = stat.S_IMODE(about.st_mode)
         raise SettingError(f"{path} may be read by others (mode {mode:04o}); make it yours alone: chmod 600 {path}")
