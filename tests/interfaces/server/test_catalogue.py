@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,4 +82,6 @@ def test_files_in_a_folder_come_and_go(models: Path, tmp_path: Path) -> None:
     assert catalogue.names() == ["new"]
     assert catalogue.find("")[0].name == "new"
     (tmp_path / "new.gguf").unlink()
+    assert catalogue.names() == []
+    shutil.rmtree(tmp_path)
     assert catalogue.names() == []

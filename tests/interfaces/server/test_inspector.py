@@ -116,6 +116,14 @@ def test_refused_like_the_request_itself(client: httpx.Client, body: dict[str, A
     assert answers[0].json() == answers[1].json()
 
 
+def test_what_is_far_too_long_is_not_shown(client: httpx.Client) -> None:
+    """A hundred bytes for each token would make 100 MB of the largest request."""
+    body = {"messages": [{"role": "user", "content": "word " * 100_000}]}
+    refused = client.post("/v1/inspect", json=body)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert "contexts" in refused.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     "name", ["tools", "messages", "add_generation_prompt", "bos_token", "self", "tokenizer", "a b"]
 )

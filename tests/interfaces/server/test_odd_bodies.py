@@ -79,6 +79,13 @@ def test_deep_nesting_is_refused(chain: str, field: str, depth: int) -> None:
         assert answer.status_code == 400, answer.text[:300]
 
 
+def test_a_field_of_a_long_name_is_not_said_again(chain: str) -> None:
+    answer = post(chain, "/v1/chat/completions", '{"' + "temperature" * 100_000 + '": 0, ' + CHAT)
+    assert answer.status_code == 400
+    assert "unknown field 'temperature" in answer.json()["error"]["message"]
+    assert len(answer.content) < 2000
+
+
 def test_every_route_with_a_body_reads_it_so(models: Path) -> None:
     app = make_app(Library.of(Llama(models / "chain.gguf", threads=1)))
     routers = [outer.original_router for outer in app.routes if hasattr(outer, "original_router")]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from threading import Barrier
 from typing import Any
 
@@ -14,6 +17,8 @@ import httpx
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
+
+from llamero.interfaces.server.replicas import Replicas
 
 Launch = Callable[..., Any]
 HELLO = {"model": "circle", "messages": [{"role": "user", "content": "hello"}], "temperature": 0, "max_tokens": 20}
@@ -96,6 +101,18 @@ def test_replicas_stop_when_their_parent_is_gone(launch: Launch) -> None:
     os.kill(server.process.pid, signal.SIGKILL)
     gone, left = psutil.wait_procs(processes, timeout=15)
     assert (len(gone), left) == (2, [])
+
+
+def test_a_signal_while_one_is_being_started_reaches_it_too() -> None:
+    def start(_: int, __: socket.socket) -> BaseProcess:
+        process = get_context("spawn").Process(target=time.sleep, args=(60,))
+        process.start()
+        os.kill(os.getpid(), signal.SIGTERM)
+        return process
+
+    began = time.monotonic()
+    assert Replicas(start, 1, drain=30).run(lambda: None) == 0
+    assert time.monotonic() - began < 10
 
 
 def test_replicas_that_cannot_start_end_it(launch: Launch) -> None:

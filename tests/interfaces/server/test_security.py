@@ -18,8 +18,10 @@ from fastapi import FastAPI
 from starlette.routing import Route
 
 from llamero import Llama
+from llamero.errors import SettingError
 from llamero.interfaces.server.app import make_app
 from llamero.interfaces.server.counts.exposition import Family
+from llamero.interfaces.server.door.keys import KeyFile
 from llamero.interfaces.server.library import Library
 from llamero.interfaces.server.page import page_files
 
@@ -209,6 +211,17 @@ def test_every_route_but_health_and_the_page_needs_a_key(server: Any, models: Pa
                 assert answer.status_code in (200, 405), (path, method)
             else:
                 assert answer.status_code == 401, (path, method)
+
+
+def test_a_key_in_a_file_cannot_take_the_name_of_another(launch: Launch, tmp_path: Path) -> None:
+    """Owners share what was read: names that the command line gives its keys are free for nobody else."""
+    file = KeyFile(tmp_path / "keys.json")
+    taken = launch("-m", "chain.gguf", "--api-key", ALICE, LLAMERO_API_KEY=BOB).ready()
+    names = re.findall(r"\[keys: (.*)\]", taken.text)[0].split(", ")
+    assert len(names) == 2
+    for name in names:
+        with pytest.raises(SettingError):
+            file.create(name)
 
 
 def test_no_page_holds_a_key(server: Any) -> None:

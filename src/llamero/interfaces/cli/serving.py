@@ -119,9 +119,10 @@ def _serving(args: argparse.Namespace, environ: Mapping[str, str]) -> Serving:
 
 def _keys(args: argparse.Namespace, environ: Mapping[str, str]) -> Keys | None:
     """Keys of the command line, the environment and the file; None where there are none, or none are wanted."""
-    given = {"cli" if n == 0 else f"cli-{n + 1}": key for n, key in enumerate(args.api_key)}
+    # Names that no key of a file can have: what one key read is not found by another.
+    given = {"--api-key" if n == 0 else f"--api-key-{n + 1}": key for n, key in enumerate(args.api_key)}
     if environ.get("LLAMERO_API_KEY"):
-        given["env"] = environ["LLAMERO_API_KEY"]
+        given["$LLAMERO_API_KEY"] = environ["LLAMERO_API_KEY"]
     if args.no_auth:
         if given or args.keys:
             raise SettingError(

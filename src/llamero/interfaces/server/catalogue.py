@@ -47,10 +47,8 @@ class Catalogue:
         """All that may be asked for now, by name."""
         found = dict(self._named)
         for folder in self._folders:
-            for path in sorted(folder.iterdir()):
-                if is_model(path):
-                    name = name_of(path)
-                    found.setdefault(name, Entry(name=name, path=path))
+            for path in filter(is_model, _inside(folder)):
+                found.setdefault(name_of(path), Entry(name=name_of(path), path=path))
         return found
 
     def find(self, name: str) -> tuple[Entry, str | None]:
@@ -118,6 +116,14 @@ def is_model(path: Path) -> bool:
 def name_of(path: Path) -> str:
     """What a model is called unless told otherwise: its file's name without the ending, its folder's name."""
     return _PART.sub("", path.stem) if path.suffix in (".gguf", ".bin") else path.name
+
+
+def _inside(folder: Path) -> list[Path]:
+    """What lies in a folder; nothing while it cannot be read, as a disk that was taken away."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
 
 
 def _parse_model(spec: str | None) -> Entry:

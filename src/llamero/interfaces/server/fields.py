@@ -36,39 +36,45 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     refused: ClassVar[Mapping[str, str]] = {}
+    _valid: ClassVar[frozenset[str]]
+    _kinds: ClassVar[Mapping[str, frozenset[str]]]
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls._valid = frozenset(field.alias or name for name, field in cls.model_fields.items())
+        cls._kinds = {tag: words for tag in _TAGS if (words := _words(cls, tag))}
 
     @model_validator(mode="before")
     @classmethod
     def _known(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        for tag in _TAGS:
-            kind, kinds = given.get(tag), _kinds(cls, tag)
-            if kinds and isinstance(kind, str) and kind not in kinds:
+        for tag, kinds in cls._kinds.items():
+            if isinstance(kind := given.get(tag), str) and kind not in kinds:
                 reason = cls.refused.get(kind) or f"choose from {', '.join(sorted(map(repr, kinds)))}"
                 raise PydanticCustomError(
                     "unsupported_kind",
                     "{kind} is not supported: " + reason,
                     {"param": tag, "kind": repr(kind[:80])},
                 )
-        valid = {field.alias or name for name, field in cls.model_fields.items()}
         for name, value in given.items():
             if name in cls.refused and value is not None:
                 raise PydanticCustomError(
                     "unsupported_parameter", "'{param}' is not supported: " + cls.refused[name], {"param": name}
                 )
-            if name not in valid and name not in cls.refused:
+            if name not in cls._valid and name not in cls.refused:
+                short = str(name)[:80]
                 raise PydanticCustomError(
-                    "unknown_parameter", "unknown field '{param}': " + nearest(str(name), valid), {"param": str(name)}
+                    "unknown_parameter", "unknown field '{param}': " + nearest(short, cls._valid), {"param": short}
                 )
         return {name: value for name, value in given.items() if name not in cls.refused}
 
 
-def _kinds(model: type[BaseModel], tag: str) -> set[str]:
+def _words(model: type[BaseModel], tag: str) -> frozenset[str]:
     """What the field may say, where it is one of a few words."""
     field = model.model_fields.get(tag)
     parts = [field.annotation, *get_args(field.annotation)] if field else []
-    return {word for part in parts if get_origin(part) is Literal for word in get_args(part)}
+    return frozenset(word for part in parts if get_origin(part) is Literal for word in get_args(part))
 
 
 class Shape(BaseModel):

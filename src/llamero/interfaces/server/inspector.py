@@ -24,6 +24,8 @@ from llamero.tokenizer.origins import Origin, Span, origins
 from llamero.tokenizer.places import places
 from llamero.tokenizer.shield import Segment
 
+_CONTEXTS = 4  # that are shown; each token takes a hundred bytes
+
 
 class SpanBody(Shape):
     """Characters (Unicode code points) `start` to before `end`: who wrote them.
@@ -86,6 +88,10 @@ def inspector_routes(library: Library) -> APIRouter:
         ask = body.ask(owner_of(request))
         async with library.use(ask.model) as served:
             prompt = await prompt_of(served, ask)
+            most = _CONTEXTS * served.llama.context
+            if len(prompt.ids) > most:
+                text = f"the conversation has {len(prompt.ids)} tokens; at most {most} are shown, {_CONTEXTS} contexts"
+                raise ContextOverflow(text, tokens=len(prompt.ids), context=served.llama.context)
             return JsonAnswer(await asyncio.to_thread(_inspection, served, ask, prompt))
 
     return router

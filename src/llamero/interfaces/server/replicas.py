@@ -7,7 +7,6 @@ all share one copy in memory; each has its own cache. A process that finds its p
 from __future__ import annotations
 
 import logging
-import os
 import select
 import signal
 import socket
@@ -28,12 +27,16 @@ _READY = b"ready\n"
 
 @dataclass(eq=False)
 class _Replica:
-    """One process. line: closes when either end dies, and tells the parent when the process answers."""
+    """One process. line: closes when either end dies, and tells the parent when the process answers.
+
+    told: signals that were passed on.
+    """
 
     index: int
     process: BaseProcess | None = None
     line: socket.socket | None = None
     ready: bool = False
+    told: int = 0
     began: float = 0.0
     due: float = 0.0
     early_deaths: int = 0
@@ -47,6 +50,7 @@ class Replicas:
         self._start, self._drain = start, drain
         self._replicas = [_Replica(index) for index in range(count)]
         self._stopping: float | None = None
+        self._signals = 0
         self._wake_read, self._wake_write = socket.socketpair()
 
     def run(self, ready: Callable[[], None]) -> int:
@@ -60,6 +64,7 @@ class Replicas:
         try:
             while self._stopping is None or any(replica.process for replica in self._replicas):
                 self._start_due()
+                self._pass_on()
                 self._look()
                 if not told and all(replica.ready for replica in self._replicas):
                     told = True
@@ -68,18 +73,24 @@ class Replicas:
             self._kill()
             for number, handler in before.items():
                 signal.signal(number, handler)
+            self._wake_read.close()
+            self._wake_write.close()
         return 0
 
     def _told(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
-        """The first signal asks all to drain, the second ends them."""
-        first = self._stopping is None
+        self._signals += 1
         self._stopping = monotonic()
+        self._wake_write.send(b"!")
+
+    def _pass_on(self) -> None:
+        """The first signal asks all to drain, the second ends them; also those that were being started meanwhile."""
         for replica in self._replicas:
-            if replica.process and replica.process.pid:
-                with suppress(ProcessLookupError):
-                    os.kill(replica.process.pid, signal.SIGTERM if first else signal.SIGKILL)
-        with suppress(BlockingIOError):
-            self._wake_write.send(b"!")
+            if replica.process and replica.told < self._signals:
+                replica.told = self._signals
+                if self._signals == 1:
+                    replica.process.terminate()
+                else:
+                    replica.process.kill()
 
     def _start_due(self) -> None:
         now = monotonic()
@@ -88,7 +99,7 @@ class Replicas:
                 ours, theirs = socket.socketpair()
                 replica.process = self._start(replica.index, theirs)
                 theirs.close()
-                replica.line, replica.ready, replica.began = ours, False, now
+                replica.line, replica.ready, replica.told, replica.began = ours, False, 0, now
 
     def _look(self) -> None:
         """Wait for news: a line that tells or closes, a signal, a start that is due, patience at an end."""
@@ -126,6 +137,9 @@ class Replicas:
                 replica.process.kill()
                 replica.process.join()
                 replica.process = None
+            if replica.line:
+                replica.line.close()
+                replica.line = None
 
 
 def say_ready(line: socket.socket) -> None:

@@ -115,7 +115,7 @@ class Keys:
 
     def __init__(self, given: Mapping[str, str] | None = None, file: KeyFile | None = None) -> None:
         """given: keys by name, in clear; only their digests are kept."""
-        self._given = tuple(Key(check_name(name), _digest(check_key(key)), "") for name, key in (given or {}).items())
+        self._given = tuple(Key(name, _digest(check_key(key)), "") for name, key in (given or {}).items())
         self._file = file
 
     def __len__(self) -> int:
