@@ -205,6 +205,17 @@ def test_ctrl_c_ends_with_130(models: Path) -> None:
     assert b"Traceback" not in errors
 
 
+def test_ctrl_c_while_a_command_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "import_module", interrupted)
+    assert cli.main(["run", "a"]) == 130
+    assert capsys.readouterr() == ("", "\n")
+
+
 def test_chat_from_a_pipe(llamero: Run, tale: str) -> None:
     lines = ["abc", "/set temperature 0", "abc", "/regen", "/nope", "/exit", "never read"]
     done = llamero("chat", "-m", "chatty.gguf", "--temperature", "0", text="\n".join(lines))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 from typing import Any
 
 from llamero.errors import SettingError
@@ -13,8 +13,8 @@ _LARGER = 2  # and left larger by, for screens with fine pixels
 _ANCHORS = {"start": "ls", "end": "rs", "middle": "ms"}
 
 
-def png(drawn: Chart, path: Path) -> None:
-    """Write the chart to a file. Raises SettingError where Pillow is not installed."""
+def png(drawn: Chart) -> bytes:
+    """The chart as a file's bytes. Raises SettingError where Pillow is not installed."""
     try:
         from PIL import Image, ImageDraw, ImageFont
     except ModuleNotFoundError as error:
@@ -27,7 +27,9 @@ def png(drawn: Chart, path: Path) -> None:
             _pale(image, shape, size)
         else:
             _draw(ImageDraw.Draw(image), shape, font, size)
-    image.resize((WIDTH * _LARGER, drawn.height * _LARGER), Image.Resampling.BOX).save(path, "PNG", optimize=True)
+    file = io.BytesIO()
+    image.resize((WIDTH * _LARGER, drawn.height * _LARGER), Image.Resampling.BOX).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def _draw(pen: Any, shape: Line | Dot | Text, font: Any, size: int) -> None:

@@ -68,6 +68,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return _reader_gone()
+    except KeyboardInterrupt:  # while a command was imported
+        print(file=sys.stderr)
+        return 130
     except OSError as error:
         if "--debug" in words:
             raise

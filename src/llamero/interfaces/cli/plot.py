@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 from llamero.errors import SettingError
+from llamero.formats.atomic import atomic_file
 from llamero.interfaces.braille import bounds, braille
 from llamero.interfaces.chart import chart, short
 from llamero.interfaces.chart_svg import html, svg
@@ -56,10 +57,12 @@ def run(args: argparse.Namespace) -> int:
     if kind == ".png":
         from llamero.interfaces.chart_png import png
 
-        png(drawn, args.out)
+        picture = png(drawn)
     else:
         text = svg(drawn, title) if kind == ".svg" else html(drawn, fields, UNITS[args.x], title)
-        args.out.write_text(text, encoding="utf-8")
+        picture = text.encode()
+    with atomic_file(args.out) as file:
+        file.write(picture)
     print(f"wrote {args.out}")
     return 0
 
