@@ -1,5 +1,6 @@
 // The door between Python and the machine: handles and conversions, the interpreter's lock, and nothing else.
-#include <nanobind/nanobind.h>
+#include "bind.h"
+
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
@@ -17,10 +18,6 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
-void bind_tokenizer(nb::module_& m);
-void bind_training(nb::module_& m);
-
-// The level of that name, "" for the strongest that runs here.
 const llamero::Kernels& kernels_of(const std::string& level) {
     const llamero::Kernels* best = nullptr;
     for (const llamero::Kernels* const* k = llamero::levels(); *k; ++k) {
@@ -31,6 +28,13 @@ const llamero::Kernels& kernels_of(const std::string& level) {
     throw std::invalid_argument("level " + level + " does not run on this processor");
 }
 
+int checked_threads(int threads) {
+    constexpr int most = 1024;
+    if (threads < 1 || threads > most)
+        throw std::invalid_argument("threads must be 1 to " + std::to_string(most) + ", not " + std::to_string(threads));
+    return threads;
+}
+
 namespace {
 
 using namespace llamero;
@@ -39,8 +43,6 @@ typedef nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu> Flo
 typedef nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu> Values;
 typedef nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu> Bytes;
 typedef nb::ndarray<const double, nb::ndim<1>, nb::c_contig, nb::device::cpu> Doubles;
-
-constexpr int MOST_THREADS = 1024;
 
 // A matrix in a buffer of Python's (a mapped file, as a rule), which it keeps alive; or a vector of its own.
 class Weight {
@@ -88,13 +90,6 @@ std::vector<std::string> level_names() {
     return names;
 }
 
-int checked_threads(int threads) {
-    if (threads < 1 || threads > MOST_THREADS)
-        throw std::invalid_argument("threads must be 1 to " + std::to_string(MOST_THREADS) + ", not " +
-                                    std::to_string(threads));
-    return threads;
-}
-
 CacheKind kind_of(const std::string& name) {
     if (name == "f32") return CacheKind::F32;
     if (name == "f16") return CacheKind::F16;
@@ -114,8 +109,9 @@ auto inside(Machine& machine, bool long_work, const F& f) {
     return result;
 }
 
+// Work beyond which the interpreter's lock is given up. Estimates of work are doubles: they may pass any integer.
 constexpr int64_t LONG_FLOATS = int64_t(1) << 18;
-constexpr int64_t LONG_BYTES = int64_t(1) << 20;
+constexpr double LONG_BYTES = 1 << 20, LONG_PRODUCTS = 1 << 20;
 
 // An operation on rows needs the door only where it is shared out.
 template <class F>
@@ -127,8 +123,9 @@ Array on_rows(Machine& machine, int64_t floats, const F& f) {
 }
 
 nb::tuple multiply(Machine& machine, const Array& x, const Matrix* const* weights, size_t count) {
-    int64_t bytes = 0;
-    for (size_t i = 0; i < count; ++i) bytes += weights[i]->rows * weights[i]->row_bytes * (1 + x.rows() / 4);
+    double bytes = 0;
+    for (size_t i = 0; i < count; ++i)
+        bytes += static_cast<double>(weights[i]->rows * weights[i]->row_bytes) * static_cast<double>(1 + x.rows() / 4);
     std::vector<Array> out = inside(machine, bytes > LONG_BYTES, [&] { return machine.matmul(x, weights, count); });
     if (count == 1) return nb::make_tuple(std::move(out[0]));
     if (count == 2) return nb::make_tuple(std::move(out[0]), std::move(out[1]));
@@ -147,7 +144,7 @@ nb::tuple multiply_all(Machine& machine, const Array& x, nb::args weights) {
 // changes: (number of a product, rows, a, b) each.
 void add_low_rank(Machine& machine, const Array& x, const nb::sequence& products, const nb::sequence& changes) {
     std::vector<Machine::Change> all;
-    int64_t work = 0;
+    double work = 0;
     for (nb::handle item : changes) {
         const nb::tuple change = nb::cast<nb::tuple>(item);
         if (change.size() != 4) throw std::invalid_argument("a change is (number of a product, rows, a, b)");
@@ -155,18 +152,21 @@ void add_low_rank(Machine& machine, const Array& x, const nb::sequence& products
                        nb::cast<std::vector<int64_t>>(change[1]), &nb::cast<const Weight&>(change[2]).matrix(),
                        &nb::cast<const Weight&>(change[3]).matrix()});
         const Machine::Change& last = all.back();
-        work += static_cast<int64_t>(last.rows.size()) * last.a->rows * (last.a->k + last.b->k);
+        work += static_cast<double>(last.rows.size()) * static_cast<double>(last.a->rows) *
+                static_cast<double>(last.a->k + last.b->k);
     }
-    inside(machine, work > 4 * LONG_FLOATS, [&] {
+    inside(machine, work > LONG_PRODUCTS, [&] {
         machine.add_low_rank(x, all);
         return 0;
     });
 }
 
 Array attend(Machine& machine, const Array& q, const Array& k, const Array& v, const Step& step, int64_t layer) {
-    int64_t work = 0;
-    for (const Span& span : step.spans()) work += span.length * (span.start + span.length);
-    return inside(machine, work * q.cols() > 4 * LONG_FLOATS, [&] { return machine.attention(q, k, v, step, layer); });
+    double work = 0;
+    for (const Span& span : step.spans())
+        work += static_cast<double>(span.length) * static_cast<double>(span.start + span.length);
+    const bool long_work = work * static_cast<double>(q.cols()) > LONG_PRODUCTS;
+    return inside(machine, long_work, [&] { return machine.attention(q, k, v, step, layer); });
 }
 
 std::shared_ptr<Step> begin(std::shared_ptr<Store> store, const std::vector<int64_t>& starts,
@@ -182,7 +182,7 @@ std::shared_ptr<Step> begin(std::shared_ptr<Store> store, const std::vector<int6
 
 int64_t multiply_numbers(Machine& machine, const std::string& kind, int64_t rounds) {
     const Limits& limits = machine.kernels().limits;
-    if (rounds < 0) throw std::invalid_argument("rounds must not be negative");
+    if (rounds < 0 || rounds > int64_t(1) << 40) throw std::invalid_argument("rounds must be 0 to 2^40");
     const auto loop = kind == "int8"   ? limits.multiply_ints
                       : kind == "bf16" ? limits.multiply_bfloats
                       : kind == "f32"  ? limits.multiply_floats

@@ -1,5 +1,6 @@
 // The tokenizer's door to Python: checks bounds and counts, releases the GIL, calls. No rules of its own.
-#include <nanobind/nanobind.h>
+#include "bind.h"
+
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 

@@ -1,5 +1,6 @@
 // The door between Python and the operations of a training step: arrays of any library that speaks DLPack.
-#include <nanobind/nanobind.h>
+#include "bind.h"
+
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
@@ -13,8 +14,6 @@
 
 namespace nb = nanobind;
 using namespace nb::literals;
-
-const llamero::Kernels& kernels_of(const std::string& level);
 
 namespace {
 
@@ -56,8 +55,7 @@ void bind_training(nb::module_& m) {
         .def(
             "__init__",
             [](Trainer* self, int threads, const std::string& level, uintptr_t fork) {
-                if (threads < 1 || threads > 1024) throw std::invalid_argument("threads must be 1 to 1024");
-                new (self) Trainer(threads, kernels_of(level), reinterpret_cast<Fork>(fork));
+                new (self) Trainer(checked_threads(threads), kernels_of(level), reinterpret_cast<Fork>(fork));
             },
             "threads"_a, "level"_a = "", "fork"_a = 0,
             "fork: address of GOMP_parallel, or of what works like it; 0 for threads of its own.")

@@ -133,7 +133,6 @@ struct Limits {
     void (*read)(const uint8_t* from, int64_t bytes);
 };
 
-// All kernels of one level. native/kernels/level.cpp builds it; nothing else names a level's functions.
 // How a token is chosen from logits that are finite or minus infinity; see engine/sampling.py for the chain.
 struct Choosing {
     static constexpr int64_t UNSURE = -1;
@@ -157,6 +156,7 @@ struct Choices {
     int64_t (*choose)(const Choosing& task);                        // the token, or UNSURE
 };
 
+// All kernels of one level. native/kernels/level.cpp builds it; nothing else names a level's functions.
 struct Kernels {
     const char* level;
     Products products;

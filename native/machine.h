@@ -88,7 +88,7 @@ private:
     void by_rows(int64_t rows, int64_t cols, const F& f);
     void reserve(size_t bytes);  // scratch of every thread
     const void* prepared(Form form, const Array& x);
-    bool split(const Matrix* const* weights, size_t count, int64_t n, int64_t k);
+    bool split(const Matrix* const* weights, size_t count, int64_t n);
     int64_t at_once(int64_t n) const { return deterministic_ ? std::min<int64_t>(n, 1) : n; }  // rows of activations
     void multiply(const Matrix& w, const void* form, int64_t n, float* y, int64_t begin, int64_t end,
                   void* scratch) const;

@@ -40,7 +40,7 @@ const void* Machine::prepared(Form form, const Array& x) {
 
 // Cuts the rows of all weights into chunks: large ones first, which stream best, then ever smaller ones, so that all
 // threads end together. Each is a share of the work that is left. False where the whole is not worth sharing out.
-bool Machine::split(const Matrix* const* weights, size_t count, int64_t n, int64_t k) {
+bool Machine::split(const Matrix* const* weights, size_t count, int64_t n) {
     chunks_.clear();
     double left = 0;
     for (size_t i = 0; i < count; ++i) left += row_cost(*weights[i], n) * static_cast<double>(weights[i]->rows);
@@ -48,7 +48,7 @@ bool Machine::split(const Matrix* const* weights, size_t count, int64_t n, int64
     for (size_t i = 0; i < count; ++i) {
         const Matrix& w = *weights[i];
         const double cost = row_cost(w, n);
-        const int64_t step = std::max<int64_t>(kernels_.products.step(w.type, at_once(n), k), 1);
+        const int64_t step = std::max<int64_t>(kernels_.products.step(w.type, at_once(n)), 1);
         for (int64_t begin = 0; begin < w.rows;) {
             const double share = std::max(left / (2 * threads()), SMALLEST);
             const int64_t steps =
@@ -76,7 +76,7 @@ std::vector<Array> Machine::matmul(const Array& x, const Matrix* const* weights,
                                         std::to_string(i) + " is (" + std::to_string(w.rows) + ", " +
                                         std::to_string(w.k) + ")");
         out.push_back(array(n, w.rows));
-        scratch = std::max(scratch, products.scratch_bytes(w.type, at_once(n), k));
+        scratch = std::max(scratch, products.scratch_bytes(w.type, at_once(n)));
     }
     if (n == 0) return out;
     reserve(scratch);
@@ -86,7 +86,7 @@ std::vector<Array> Machine::matmul(const Array& x, const Matrix* const* weights,
         const void*& rows = done[static_cast<int>(form)];
         if (!rows) rows = prepared(form, x);
     }
-    const bool shared = split(weights, count, n, k);
+    const bool shared = split(weights, count, n);
     run(static_cast<int64_t>(chunks_.size()), shared, [&](int thread, int64_t index) {
         const Chunk& chunk = chunks_[static_cast<size_t>(index)];
         const Matrix& w = *weights[chunk.weight];

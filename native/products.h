@@ -23,10 +23,10 @@ struct Matrix {
 
 // How activations are prepared once before they meet weights; each path wants one form.
 enum class Form : int32_t {
-    Float, BFloat, Int8, WideRow, Spread, FloatSpread, BFloatSpread, FloatTile, BFloatTile, Int8Tile, WideTile,
+    Float, BFloat, Int8, WideRow, Lanes, Spread, FloatSpread, BFloatSpread, FloatTile, BFloatTile, Int8Tile, WideTile,
     FixedTile,
 };
-constexpr int forms = 12;
+constexpr int forms = 13;
 
 struct Products {
     // The form that a weight type wants its activations in (for n rows of them).
@@ -38,13 +38,13 @@ struct Products {
     // Prepare rows [begin, end) of x (n, k) into `out` (form_bytes, 64-byte aligned).
     void (*prepare)(Form form, const float* x, int64_t n, int64_t k, void* out, int64_t begin, int64_t end);
     // Scratch bytes one thread needs for `product` (64-byte aligned).
-    size_t (*scratch_bytes)(Type type, int64_t n, int64_t k);
+    size_t (*scratch_bytes)(Type type, int64_t n);
     // y[i * ldy + j] = sum over k of x[i][k] * w[j][k], for all n rows i and for weight rows j in [begin, end).
     // Any split of the weight rows may run in parallel; `step` says which multiple of rows splits best.
     void (*product)(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
                     void* scratch);
     // The multiple of weight rows that a thread should take at a time.
-    int64_t (*step)(Type type, int64_t n, int64_t k);
+    int64_t (*step)(Type type, int64_t n);
     // Decode k values of a stored row to float (embedding lookup, and the tests' view of a type).
     void (*decode)(Type type, const uint8_t* row, float* out, int64_t k);
 };

@@ -53,10 +53,10 @@ private:
 
 // Calls f with the stretch of `count` values at p: where it lies, or as a RowEnd.
 template <class C, class F>
-LLAMERO_INLINE void with_stretch(const uint8_t* p, int64_t count, const F& f) {
+LLAMERO_INLINE auto with_stretch(const uint8_t* p, int64_t count, const F& f) {
     if (C::blocks == 1 || count >= 256) return f(reinterpret_cast<const typename C::Block*>(p));
     const RowEnd<C> end(p, count);
-    f(end.blocks());
+    return f(end.blocks());
 }
 
 // Quants as the dot path takes them. A level that cannot multiply unsigned bytes above 127 has them with a sign.
@@ -64,6 +64,10 @@ template <class C>
 constexpr bool goes_signed = C::peak > 127 && !full_bytes;
 template <class C>
 constexpr int dot_offset = goes_signed<C> ? 0 : C::offset;
+
+// What an offset of 128 is shifted right by to be C's.
+template <class C>
+constexpr int offset_shift = C::offset ? __builtin_ctz(128 / C::offset) : 0;
 
 // Quants as bytes that stand for weight / scale + offset.
 template <class C>

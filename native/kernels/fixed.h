@@ -133,7 +133,8 @@ struct FixedTile {
     static LLAMERO_ALONE void run(const FixedPanel& panel, const FixedBlock* first, float* held, Ahead& ahead) {
         const FixedBlock* x[Rows];
         Sums sums;
-        begin_tile(first, sizeof(FixedBlock), held, x, sums);
+        begin_tile(first, x, sums);
+        fetch_rows<Rows>(first, sizeof(FixedBlock));
         for (int g = 0; g < 4; ++g) {
             ahead.fetch_some();
             add_group(panel, x, g, sums);

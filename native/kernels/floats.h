@@ -1,6 +1,8 @@
 // Products with weights that are floats of some width: the dot path and the tile path again, without scales. Weights
 // become float32 exactly; where the processor multiplies pairs of bfloats faster, bfloat weights may stay as they are.
 #pragma once
+#include <type_traits>
+
 #include "panels.h"
 
 namespace llamero {
@@ -231,6 +233,7 @@ template <class V, class U>
 struct FloatPanel {
     static constexpr int width = panel_width, values = float_steps * U::per_lane;
     static constexpr int64_t bytes = values * sizeof(typename V::Value), turns = float_steps / 16;
+    static constexpr bool as_stored = std::is_same_v<typename V::Value, typename U::Element>;
     alignas(64) uint8_t w[float_steps][width][4];
     alignas(64) typename U::Element rows[lanes][values];
     int64_t steps;  // with a value
@@ -240,8 +243,12 @@ struct FloatPanel {
         const int64_t count = m.k - at < values ? m.k - at : values;
         steps = (count + U::per_lane - 1) / U::per_lane;
         for (int c = 0; c < width; c += lanes) {
-            for (int l = 0; l < lanes; ++l) {
-                const uint8_t* p = m.data + (j + c + l) * m.row_bytes + at * sizeof(typename V::Value);
+            const uint8_t* p = m.data + (j + c) * m.row_bytes + at * sizeof(typename V::Value);
+            if (as_stored && count == values && j + c + lanes <= end) {
+                interleave(p, m.row_bytes, steps, w[0][c], sizeof w[0]);
+                continue;
+            }
+            for (int l = 0; l < lanes; ++l, p += m.row_bytes) {
                 if (j + c + l < end) U::template unpack<V>(p, count, rows[l]);
                 else std::memset(rows[l], 0, sizeof rows[l]);
             }
@@ -251,7 +258,6 @@ struct FloatPanel {
 
     template <int Rows>
     LLAMERO_ALONE void tile(const FloatTileBlock<U>* first, float* held, Ahead& ahead) const {
-        fetch_tile<Rows>(first, uintptr_t(steps) * 4, held);
         Floats sums[Rows][tile_columns];
         load_sums(held, sums);
         for (int64_t s = 0; s < steps; ++s) {

@@ -83,25 +83,23 @@ LLAMERO_INLINE void put_rows(const float* held, float* y, int64_t ldy, int64_t c
     }
 }
 
-// Fetches what the next tile of Rows rows will need: the first `needed` bytes of its blocks, and its sums.
+// Fetches the first `needed` bytes of the blocks of the next Rows rows of activations. It helps where these are integers;
+// tiles of floats last longer, and are held up by it.
 template <int Rows, class Block>
-LLAMERO_INLINE void fetch_tile(const Block* x, uintptr_t needed, const float* held) {
+LLAMERO_INLINE void fetch_rows(const Block* x, uintptr_t needed) {
     for (int r = 0; r < Rows; ++r)
         for (uintptr_t line = 0; line < needed; line += 64) prefetch(x + r, Rows * sizeof(Block) + line);
-    for (int i = 0; i < Rows * panel_width; i += 16) prefetch(held, uintptr_t(Rows * panel_width + i) * sizeof(float));
 }
 
-// Begins a tile: its rows of activations, and sums of nothing; what the next tile will need is fetched.
+// Begins a tile: its rows of activations, and sums of nothing.
 template <int Rows, class Block>
-LLAMERO_INLINE void begin_tile(const Block* first, uintptr_t needed, const float* held, const Block* (&x)[Rows],
-                               Floats (&sums)[Rows][tile_columns]) {
+LLAMERO_INLINE void begin_tile(const Block* first, const Block* (&x)[Rows], Floats (&sums)[Rows][tile_columns]) {
     LLAMERO_UNROLL
     for (int r = 0; r < Rows; ++r) {
         x[r] = first + r;
         LLAMERO_UNROLL
         for (int c = 0; c < tile_columns; ++c) sums[r][c] = zero_floats();
     }
-    fetch_tile<Rows>(first, needed, held);
 }
 
 template <class Panel>

@@ -7,6 +7,7 @@
 #if defined(__AVX512F__)
 #include "fixed.h"
 #include "float_spread.h"
+#include "lane_dot.h"
 #include "small_scales.h"
 #include "spread.h"
 #include "wide.h"
@@ -19,7 +20,7 @@ Products products();
 
 namespace {
 
-// One way to multiply; see dot.h, spread.h, tile.h, floats.h and fixed.h.
+// One way to multiply; see dot.h, lane_dot.h, spread.h, tile.h, wide.h, floats.h and fixed.h.
 struct Path {
     int64_t most;  // rows of activations up to which it is the fastest
     Form form;     // that it wants them in
@@ -32,7 +33,7 @@ struct Path {
 // All that a type of weight needs; the rest of this file only picks from a table of these.
 struct Entry {
     Type type;
-    Path paths[3];
+    Path paths[4];
     void (*decode)(const uint8_t* row, float* out, int64_t k);
 };
 
@@ -42,13 +43,18 @@ size_t no_scratch(int64_t) { return 0; }
 template <class C>
 constexpr Path tiles = {any, Form::Int8Tile, panel_width, panel_scratch<Panel<C>>, tile_product<C>};
 
+#if defined(__AVX512F__)
+template <class C>
+constexpr Path by_lanes = {lane_rows, Form::Lanes, 1, no_scratch, lane_product<C>};
+template <class C>
+constexpr Path side_by_side = {spread_most, Form::Spread, 8, no_scratch, spread_product<C>};
+#endif
+
 template <class C>
 constexpr Entry blocks(Type type) {
 #if defined(__AVX512F__)
     return {type,
-            {{2, Form::Int8, 1, no_scratch, dot_product<C>},
-             {spread_most, Form::Spread, 8, no_scratch, spread_product<C>},
-             tiles<C>},
+            {{2, Form::Int8, 1, no_scratch, dot_product<C>}, by_lanes<C>, side_by_side<C>, tiles<C>},
             decode_row<C>};
 #else
     return {type, {{4, Form::Int8, 1, no_scratch, dot_product<C>}, tiles<C>}, decode_row<C>};
@@ -69,8 +75,7 @@ constexpr Path few<Q3_K> = few_small<Q3_K>;
 template <class C>
 constexpr Entry superblocks(Type type) {
     return {type,
-            {few<C>,
-             {spread_most, Form::Spread, 8, no_scratch, spread_product<C>},
+            {few<C>, by_lanes<C>, side_by_side<C>,
              {any, Form::WideTile, panel_width, panel_scratch<WidePanel<C>>, wide_product<C>}},
             decode_row<C>};
 }
@@ -145,6 +150,7 @@ size_t form_bytes(Form form, int64_t n, int64_t k) {
         case Form::WideRow: return size_t(n * WideRow::bytes(k));
         case Form::WideTile: return Stretches<WideBlock>::bytes(n, k);
         case Form::FixedTile: return Stretches<FixedBlock>::bytes(n, k);
+        case Form::Lanes: return lane_bytes(k);
         case Form::Spread: return spread_bytes(n, k);
         case Form::FloatSpread: return float_spread_bytes<FloatRows>(n, k);
         case Form::BFloatSpread: return float_spread_bytes<BFloatRows>(n, k);
@@ -155,7 +161,9 @@ size_t form_bytes(Form form, int64_t n, int64_t k) {
     __builtin_unreachable();
 }
 
-bool apart(Form form) { return form != Form::Spread && form != Form::FloatSpread && form != Form::BFloatSpread; }
+bool apart(Form form) {
+    return form != Form::Lanes && form != Form::Spread && form != Form::FloatSpread && form != Form::BFloatSpread;
+}
 
 template <class Rows>
 void prepare_rows(const float* x, int64_t k, void* out, int64_t begin, int64_t end) {
@@ -175,6 +183,7 @@ void prepare(Form form, const float* x, int64_t n, int64_t k, void* out, int64_t
         case Form::WideRow: return prepare_rows<WideRow>(x, k, out, begin, end);
         case Form::WideTile: return Stretches<WideBlock>::prepare(x, n, k, out, begin, end);
         case Form::FixedTile: return Stretches<FixedBlock>::prepare(x, n, k, out, begin, end);
+        case Form::Lanes: return lane_prepare(x, n, k, out);
         case Form::Spread: return spread_prepare(x, n, k, out);
         case Form::FloatSpread: return float_spread_prepare<FloatRows>(x, n, k, out);
         case Form::BFloatSpread: return float_spread_prepare<BFloatRows>(x, n, k, out);
@@ -184,9 +193,9 @@ void prepare(Form form, const float* x, int64_t n, int64_t k, void* out, int64_t
     }
 }
 
-size_t scratch_bytes(Type type, int64_t n, int64_t) { return path(type, n).scratch(n); }
+size_t scratch_bytes(Type type, int64_t n) { return path(type, n).scratch(n); }
 
-int64_t step(Type type, int64_t n, int64_t) { return path(type, n).step; }
+int64_t step(Type type, int64_t n) { return path(type, n).step; }
 
 void product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
              void* scratch) {

@@ -58,6 +58,31 @@ LLAMERO_INLINE Quants masked_nibbles(const uint8_t* first, const uint8_t* second
     return _mm512_and_si512(both, _mm512_setr_epi64(low, low, high, high, low, low, high, high));
 }
 
+// What groups have, for lanes that keep to 16 values each: those of quarter q lie in lanes q, q + 4, q + 8 and q + 12.
+LLAMERO_INLINE __m512 in_lanes(const F32x8 (&v)[1]) {
+    const __m512i order = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 1, 3, 5, 7, 1, 3, 5, 7);
+    return _mm512_permutexvar_ps(order, _mm512_castps256_ps512((__m256)v[0]));
+}
+LLAMERO_INLINE __m512 in_lanes(const F32x8 (&v)[2]) {
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_permutexvar_ps(order, _mm512_insertf32x8(_mm512_castps256_ps512((__m256)v[0]), (__m256)v[1], 1));
+}
+
+// By how many bits the quants of such lanes are too large, taken from `most`.
+template <Raised Fields>
+LLAMERO_INLINE __m512i less_raised(int most) {
+    const int a = most, b = most - 2, c = most - 4, d = most - 6;
+    if (Fields == Raised::Nibbles16) return _mm512_setr_epi32(a, a, a, a, c, c, c, c, a, a, a, a, c, c, c, c);
+    if (Fields == Raised::Nibbles32) return _mm512_setr_epi32(a, a, a, a, a, a, a, a, c, c, c, c, c, c, c, c);
+    if (Fields == Raised::Pairs32) return _mm512_setr_epi32(a, c, a, c, a, c, a, c, b, d, b, d, b, d, b, d);
+    return _mm512_set1_epi32(a);
+}
+template <Raised Fields>
+LLAMERO_INLINE __m512 lowered(__m512 scales) {  // 127 << 23 is the float 1
+    if (Fields == Raised::No) return scales;
+    return _mm512_mul_ps(scales, _mm512_castsi512_ps(_mm512_slli_epi32(less_raised<Fields>(127), 23)));
+}
+
 // The products of a stretch of 256 weights and activations, in groups that share a scale. Sums of four neighbours stay
 // integers until all quarters are there: then each lane sums up a group, or a part of it, and one multiplication gives
 // all of them their scales.
@@ -66,7 +91,7 @@ template <int Group, Raised Fields>
 class Products256 {
 public:
     // Scales of all groups, weights' times activations'.
-    LLAMERO_INLINE void start(const F32x8 (&scales)[256 / Group / 8]) { scales_ = in_order(scales); }
+    LLAMERO_INLINE void start(const F32x8 (&scales)[256 / Group / 8]) { scales_ = lowered<Fields>(in_lanes(scales)); }
 
     template <bool Signed>
     LLAMERO_INLINE void multiply(int quarter, Quants w, const int8_t* x, Wide&) {
@@ -84,26 +109,6 @@ public:
     }
 
 private:
-    // The sums of quarter q lie in lanes q, q + 4, q + 8 and q + 12, a part of 16 weights in each.
-    static LLAMERO_INLINE __m512 in_order(const F32x8 (&scales)[1]) {
-        const __m512i order = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 1, 3, 5, 7, 1, 3, 5, 7);
-        return lowered(_mm512_permutexvar_ps(order, _mm512_castps256_ps512((__m256)scales[0])));
-    }
-    static LLAMERO_INLINE __m512 in_order(const F32x8 (&scales)[2]) {
-        const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-        return lowered(_mm512_permutexvar_ps(
-            order, _mm512_insertf32x8(_mm512_castps256_ps512((__m256)scales[0]), (__m256)scales[1], 1)));
-    }
-    static LLAMERO_INLINE __m512 lowered(__m512 scales) {
-        constexpr float a = 1.0f, b = 1.0f / 4, c = 1.0f / 16, d = 1.0f / 64;
-        if (Fields == Raised::Nibbles16)
-            return _mm512_mul_ps(scales, _mm512_setr_ps(a, a, a, a, c, c, c, c, a, a, a, a, c, c, c, c));
-        if (Fields == Raised::Nibbles32)
-            return _mm512_mul_ps(scales, _mm512_setr_ps(a, a, a, a, a, a, a, a, c, c, c, c, c, c, c, c));
-        if (Fields == Raised::Pairs32)
-            return _mm512_mul_ps(scales, _mm512_setr_ps(a, c, a, c, a, c, a, c, b, d, b, d, b, d, b, d));
-        return scales;
-    }
     __m512 scales_;
     __m512i fours_[4];
 };

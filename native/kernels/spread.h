@@ -1,4 +1,4 @@
-// A handful of rows of activations, 3 to 16: too many to be bound by memory alone, too few to pay for laying weight
+// A handful of rows of activations, 5 to 16: too many to be bound by memory alone, too few to pay for laying weight
 // rows side by side. Here the activations lie side by side, P rows in a register, each with 16 / P lanes that take a
 // group of 32 each, four bytes of it at a time. The weights, unpacked row by row and laid in the same order, are
 // broadcast against them; one multiplication then gives all lanes the scales of their groups.
@@ -45,7 +45,6 @@ struct alignas(64) SpreadBlock {
 // Calls f with the width of n rows as a constant.
 template <class F>
 LLAMERO_INLINE auto with_width(int64_t n, const F& f) {
-    if (n <= 4) return f(std::integral_constant<int, 4>());
     if (n <= 8) return f(std::integral_constant<int, 8>());
     return f(std::integral_constant<int, 16>());
 }
@@ -71,7 +70,6 @@ void spread_prepare(const float* x, int64_t n, int64_t k, void* out) {
 // The same 64 / P bytes for every row.
 template <int P>
 LLAMERO_INLINE __m512i repeat_bytes(const void* p) {
-    if (P == 4) return _mm512_broadcast_i32x4(load<__m128i>(p));
     if (P == 8) return _mm512_set1_epi64(load<int64_t>(p));
     return _mm512_set1_epi32(load<int32_t>(p));
 }
@@ -81,15 +79,9 @@ LLAMERO_INLINE Floats repeat_floats(const float* p) { return _mm512_castsi512_ps
 // 128 quants in the order of SpreadBlock's bytes.
 template <int P>
 LLAMERO_INLINE void put_quants(uint8_t* to, Quants a, Quants b) {
-    if (P == 4) {
-        const __m512i order = _mm512_setr_epi32(0, 8, 16, 24, 1, 9, 17, 25, 2, 10, 18, 26, 3, 11, 19, 27);
-        store_quants(to, _mm512_permutex2var_epi32(a, order, b));
-        store_quants(to + 64, _mm512_permutex2var_epi32(a, _mm512_add_epi32(order, _mm512_set1_epi32(4)), b));
-    } else {
-        const __m512i pairs = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
-        store_quants(to, P == 8 ? _mm512_permutexvar_epi32(pairs, a) : a);
-        store_quants(to + 64, P == 8 ? _mm512_permutexvar_epi32(pairs, b) : b);
-    }
+    const __m512i pairs = _mm512_setr_epi32(0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15);
+    store_quants(to, P == 8 ? _mm512_permutexvar_epi32(pairs, a) : a);
+    store_quants(to + 64, P == 8 ? _mm512_permutexvar_epi32(pairs, b) : b);
 }
 
 // What every group has, in the order of SpreadBlock's steps.
@@ -98,8 +90,7 @@ LLAMERO_INLINE void put_in_steps(float* to, const F32x8 (&v)[1]) { store(to, v[0
 template <int P>
 LLAMERO_INLINE void put_in_steps(float* to, const F32x8 (&v)[2]) {
     const __m512 all = _mm512_insertf32x8(_mm512_castps256_ps512((__m256)v[0]), (__m256)v[1], 1);
-    const __m512i order = P == 4 ? _mm512_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15)
-                                 : _mm512_setr_epi32(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
+    const __m512i order = _mm512_setr_epi32(0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15);
     store_floats(to, P == 16 ? all : _mm512_permutexvar_ps(order, all));
 }
 
@@ -168,9 +159,7 @@ private:
     static LLAMERO_INLINE __m512i start(const Block& x, int step) {
         if (C::offset == 0) return _mm512_setzero_si512();
         const __m512i full = _mm512_load_si512(C::group == 32 ? x.start[step] : x.start16[step]);  // for an offset of 128
-        constexpr int less = C::offset == 128 ? 0 : C::offset == 32 ? 2 : C::offset == 16 ? 3 : C::offset == 8 ? 4 : 5;
-        static_assert(C::offset == 0 || C::offset << less == 128, "an offset is a power of two");
-        return less ? _mm512_srai_epi32(full, less) : full;
+        return _mm512_srai_epi32(full, offset_shift<C>);
     }
 
     LLAMERO_INLINE void add_step(const Block& x, int step, Sums& sums) const {

@@ -127,7 +127,7 @@ struct Tile {
         const Int8Block* x[Rows];
         LLAMERO_UNROLL
         for (int r = 0; r < Rows; ++r) x[r] = first + r;
-        fetch_tile<Rows>(first, needed, held);
+        fetch_rows<Rows>(first, needed);
         Sums sums;
         load_sums(held, sums);
         const Starts starts(x);

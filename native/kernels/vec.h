@@ -87,12 +87,10 @@ LLAMERO_INLINE void prefetch(const void* p, uintptr_t ahead) {
     __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + ahead));
 }
 
-// Fetch what a stream will need after [p, p + bytes): early to the second-level cache, and later to the first.
+// Fetch what a stream will need after [p, p + bytes), to the second-level cache: the processor brings it nearer by itself.
 LLAMERO_INLINE void prefetch_stream(const void* p, uintptr_t bytes) {
-    for (uintptr_t line = 0; line < bytes; line += 64) {
+    for (uintptr_t line = 0; line < bytes; line += 64)
         __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + 8192 + line), 0, 2);
-        prefetch(p, 1024 + line);
-    }
 }
 
 }  // namespace

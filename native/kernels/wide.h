@@ -267,7 +267,8 @@ struct WideTile {
     static LLAMERO_ALONE void run(const WidePanel<C>& panel, const WideBlock* first, float* held, Ahead& ahead) {
         const WideBlock* x[Rows];
         Sums sums;
-        begin_tile(first, needed, held, x, sums);
+        begin_tile(first, x, sums);
+        fetch_rows<Rows>(first, needed);
         for (int span = 0; span < wide_spans; ++span)
             if constexpr (Fold<C>::folds) add_span(panel, x, span, sums, ahead);
             else add_groups(panel, x, span, sums, ahead);

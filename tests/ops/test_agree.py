@@ -23,7 +23,7 @@ WEIGHT_TYPES = [name for name in TYPES if name not in {"I8", "I16", "I32", "I64"
 EXACT = {"F32", "F64"}  # types whose products meet float activations
 FINE = {"F16": 2.0**-11, "BF16": 2.0**-8}  # types that meet activations of their own precision: its relative error
 GROUPS_OF_16 = {"Q2_K", "Q3_K", "Q6_K"}  # where 64 activations may share a scale, elsewhere 32
-TOKENS = (1, 2, 3, 5, 8, 9, 17, 64, 130)
+TOKENS = (1, 2, 3, 4, 5, 8, 9, 17, 64, 130)
 ROWS = (1, 3, 17, 33)
 
 
