@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from llamero import Llama
 
 
 @pytest.fixture(scope="module")
-def client(stories: str) -> Any:
-    return openai.OpenAI(base_url=f"{stories}/v1", api_key="none", max_retries=0)
+def client(stories: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{stories}/v1", api_key="none", max_retries=0) as client:
+        yield client
 
 
 def test_vectors_are_the_models_own_in_both_encodings(client: openai.OpenAI) -> None:

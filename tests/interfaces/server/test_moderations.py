@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +42,12 @@ def verdict_of(words: str, config: Config, sureness: float) -> np.ndarray[Any, A
 @pytest.fixture(scope="module")
 def guard(
     serve: Callable[..., str], chain_file: Callable[..., Path], config: Config, tmp_path_factory: pytest.TempPathFactory
-) -> openai.OpenAI:
+) -> Iterator[openai.OpenAI]:
     file = tmp_path_factory.mktemp("guard") / "guard.gguf"
     chain_file(file, GUARD_3, output=verdict_of("unsafe\nS1", config, sureness=0.4))
     url = serve(make_app(Library.of(Llama(file, threads=1), "tiny-guard")))
-    return openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield client
 
 
 def test_a_verdict(guard: openai.OpenAI, config: Config) -> None:
@@ -75,7 +76,7 @@ def test_another_model_is_refused(client: openai.OpenAI) -> None:
 
 def test_pictures_are_refused(guard: openai.OpenAI) -> None:
     picture: Any = [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]
-    with pytest.raises(openai.BadRequestError):
+    with pytest.raises(openai.BadRequestError, match="'image_url' is not supported: this model reads text only"):
         guard.moderations.create(input=picture)
 
 

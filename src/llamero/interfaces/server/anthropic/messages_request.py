@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
@@ -82,7 +83,7 @@ class CountRequest(Strict):
     cache_control: CacheControl | None = Field(None, description="a hint")
     speed: Literal["standard"] | None = Field(None, description="a hint; there is one speed")
 
-    def ask(self, owner: str, **options: Any) -> Ask:
+    def ask(self, owner: str) -> Ask:
         """What is asked. Raises Refusal for what contradicts itself."""
         if self.messages[-1].role != "user":
             raise Refusal(400, "messages: the last one must be the user's; answers are not begun for the model")
@@ -93,7 +94,6 @@ class CountRequest(Strict):
             messages=tuple(template_messages(self.system, self.messages)),
             tools=tools(self.tools, self.tool_choice),
             form=Form(kind="json_schema", source=wanted.schema_) if wanted else None,
-            **options,
         )
 
 
@@ -117,12 +117,11 @@ class MessagesRequest(CountRequest):
     metadata: Metadata | None = Field(None, description="a hint; changes nothing")
     service_tier: Literal["auto", "standard_only"] | None = Field(None, description="a hint; there is one tier")
 
-    def ask(self, owner: str, **options: Any) -> Ask:
+    def ask(self, owner: str) -> Ask:
         """What is asked. Raises Refusal for what contradicts itself."""
-        return super().ask(
-            owner,
+        return replace(
+            super().ask(owner),
             sampling=Sampling(**given(temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)),
             max_tokens=self.max_tokens,
             stop=tuple(self.stop_sequences or ()),
-            **options,
         )
