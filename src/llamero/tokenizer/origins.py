@@ -243,10 +243,10 @@ def _tail(text: str, texts: Iterable[str]) -> int:
 def _joined(text: str, parcel: _Parcel, places: Sequence[tuple[int, int]]) -> list[Span]:
     """The places as spans; what stands between the parts of one JSON value is the value's."""
     words = "".join(f"|{re.escape(each)}" for each in sorted({*parcel.texts}, key=len, reverse=True) if each)
-    between = re.compile(rf'(?>[\s{{}}\[\],:"]|{_SCALAR}{words})*+')
+    between = rf'(?>[\s{{}}\[\],:"]|{_SCALAR}{words})*+'  # slow to compile where a text is long, which stands alone
     joined: list[tuple[int, int]] = []
     for start, end in places:
-        if joined and between.fullmatch(text, joined[-1][1], start):
+        if joined and re.compile(between).fullmatch(text, joined[-1][1], start):
             joined[-1] = (joined[-1][0], end)
         else:
             joined.append((start, end))
