@@ -45,6 +45,16 @@ def test_mistakes_are_told_in_a_line(texts, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+def test_a_mended_text_goes_into_the_folder_of_the_one_that_failed(texts, tmp_path, capsys):
+    whole = texts.read_text()
+    texts.write_text(whole + '\n{"body": ')
+    assert write(texts, tmp_path / "s") == 1
+    assert "line 201: not valid JSON" in capsys.readouterr().err
+    texts.write_text(whole)
+    assert write(texts, tmp_path / "s") == 0
+    assert Shards.open(tmp_path / "s").documents == 200
+
+
 def test_a_mixture_is_shown_before_it_is_used(texts, tmp_path, capsys):
     for name in ("a", "b"):
         write(texts, tmp_path / name)

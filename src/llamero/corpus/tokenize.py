@@ -78,7 +78,8 @@ def tokenize(job: Job, tell: Tell = lambda _what, _done, _total: None) -> Shards
 def _begun(out: Path, plan: dict[str, Any]) -> bool:
     """Whether the set is whole already; begins or goes on with it where not."""
     whole = (out / MANIFEST).exists()
-    if whole or (out / _PLAN).exists():
+    begun = (out / _PLAN).exists() and any(out.rglob("*.shard"))  # what failed before its first shard binds nobody
+    if whole or begun:
         then = Shards.open(out).about.get("plan") if whole else read_object(out / _PLAN)
         _check_same(out, then if isinstance(then, dict) else {}, plan)
         return whole
