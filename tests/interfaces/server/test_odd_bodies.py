@@ -117,3 +117,20 @@ def test_a_route_that_is_not_there_names_the_nearest(chain: str, path: str, hint
     answer = httpx.post(f"{chain}{path}", json={})
     assert answer.status_code == 404
     assert answer.json()["error"]["message"].endswith(hint)
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "value", "hint"),
+    [
+        ("/v1/chat/completions", "num_ctx", 8192, "--context"),
+        ("/v1/chat/completions", "guided_json", {}, "response_format"),
+        ("/v1/chat/completions", "chat_template_kwargs", {}, "template_variables"),
+        ("/v1/completions", "repetition_penalty", 1.1, "repeat_penalty"),
+        ("/v1/completions", "n_predict", 5, "max_tokens"),
+    ],
+)
+def test_fields_of_other_servers_are_told_ours(chain: str, path: str, field: str, value: object, hint: str) -> None:
+    asked = {"prompt": "a"} if path == "/v1/completions" else {"messages": [{"role": "user", "content": "a"}]}
+    error = httpx.post(f"{chain}{path}", json=asked | {field: value}).json()["error"]
+    assert (error["code"], error["param"]) == ("unsupported_parameter", field)
+    assert hint in error["message"]

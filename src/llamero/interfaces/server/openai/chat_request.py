@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from llamero.interfaces.server.answer import Ask
-from llamero.interfaces.server.openai.generation import GenerationFields
+from llamero.interfaces.server.openai.generation import ELSEWHERE, GenerationFields
 from llamero.interfaces.server.openai.hints import Hints
 from llamero.interfaces.server.openai.messages import CACHED, ChatMessage, template_message
 from llamero.interfaces.server.openai.tools import FunctionTool, ResponseFormat, ToolChoice, form, tools
@@ -29,9 +29,14 @@ class ChatRequest(GenerationFields, Hints):
     )
 
     refused: ClassVar[Mapping[str, str]] = {
+        **ELSEWHERE,
         "audio": "models write text only",
+        "chat_template_kwargs": "here they are called template_variables",
+        "format": "ask for it with response_format",
         "function_call": "it is deprecated; use tool_choice",
         "functions": "it is deprecated; use tools",
+        "guided_json": "ask for it with response_format",
+        "json_schema": "ask for it with response_format",
         "moderation": "ask /v1/moderations",
         "prediction": "drafts are found in the prompt without it",
         "prompt_cache_options": CACHED,

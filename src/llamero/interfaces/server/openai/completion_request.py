@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 
 from llamero.interfaces.server.answer import Ask
-from llamero.interfaces.server.openai.generation import GenerationFields
+from llamero.interfaces.server.openai.generation import ELSEWHERE, GenerationFields
 from llamero.interfaces.server.openai.tools import form
 from llamero.interfaces.server.refusals import Refusal
 
@@ -29,6 +29,7 @@ class CompletionRequest(GenerationFields):
     )
 
     refused: ClassVar[Mapping[str, str]] = {
+        **ELSEWHERE,
         "suffix": "models of this server continue a text, and fill no gap",
         "best_of": "ask for n answers and choose",
     }

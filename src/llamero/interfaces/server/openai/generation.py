@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -18,6 +19,20 @@ _SAME = (
     *("temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_penalty", "repeat_last_n"),
     *("presence_penalty", "frequency_penalty", "seed"),
 )
+
+
+ELSEWHERE: Mapping[str, str] = {  # what other servers of this kind take besides OpenAI's fields
+    "cache_prompt": "what was read is found again without it",
+    "guided_grammar": "here it is called grammar",
+    "guided_regex": "here it is called regex",
+    "keep_alive": "the operator says how long a model stays loaded, with --keep-alive",
+    "max_new_tokens": "here it is called max_tokens",
+    "n_predict": "here it is called max_tokens",
+    "num_ctx": "the operator says how large the context is, with --context",
+    "num_predict": "here it is called max_tokens",
+    "options": "what is in it is a field of the request itself here",
+    "repetition_penalty": "here it is called repeat_penalty",
+}
 
 
 class StreamOptions(Strict):
