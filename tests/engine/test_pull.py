@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from llamero.engine import pull
 from llamero.engine.generate import Engine
 from llamero.engine.pull import _Heard
 from llamero.engine.request import Request
@@ -133,6 +134,16 @@ def test_whoever_steps_is_interrupted_and_the_others_go_on(make_engine: Make, sl
     thread.join(60)
     assert told == slowly((7, 8), 20)
     assert not engine.scheduler.busy
+
+
+def test_nobody_waits_for_ever_for_one_who_was_interrupted_at_the_wrong_moment(
+    make_engine: Make, slowly: Slowly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = make_engine()
+    monkeypatch.setattr(pull, "_PATIENCE", 0.05)
+    monkeypatch.setattr(engine._puller, "_stepping", True)
+    run = engine.plan(greedy(5, 6, count=3))
+    assert [choice.id for choice in engine.generate(run)] == slowly((5, 6), 3)
 
 
 def test_progress_is_told_by_whoever_asked(make_engine: Make) -> None:

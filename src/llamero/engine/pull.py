@@ -15,6 +15,8 @@ from llamero.engine.sampling import Choice
 if TYPE_CHECKING:
     from llamero.engine.generate import Engine, Progress
 
+_PATIENCE = 1.0  # seconds without a word from whoever steps: it may have been interrupted, and two may try
+
 
 class Puller:
     """Draws answers from an engine's scheduler. May be used from several threads, one of which steps at a time."""
@@ -66,9 +68,11 @@ class Puller:
         """Step, or wait while others do, until there may be news."""
         with self._turn:
             while self._stepping:
-                self._turn.wait()
+                told = self._turn.wait(_PATIENCE)
                 if heard.news:
                     return
+                if not told:
+                    break
             self._stepping = True
         try:
             self._engine.scheduler.step()
