@@ -57,6 +57,8 @@ class Strict(BaseModel):
                     "{kind} is not supported: " + reason,
                     {"param": tag, "kind": repr(kind[:80])},
                 )
+        if given.keys() <= cls._valid:
+            return given
         for name, value in given.items():
             if name in cls.refused and value is not None:
                 raise PydanticCustomError(

@@ -14,7 +14,7 @@ from llamero.interfaces.server.door.asgi import App, Message, Receive, Scope, Se
 from llamero.interfaces.server.refusals import Refusal
 
 _TOGETHER = 16  # bodies of the largest size that may be held at once
-_SPARSE = 16  # bytes of the largest body for each bracket: lists and objects take the longest to read and to check
+_SPARSE = 32  # bytes of the largest body for each bracket: lists and objects take the longest to read and to check
 _CLOSE = {"Connection": "close"}
 
 
@@ -95,7 +95,7 @@ class Bounds:
         most = self._limits.body // _SPARSE
         if body.count(b"[") + body.count(b"{") <= most:
             return None
-        text = f"the request has more than {most} lists and objects, the most that this server takes (--max-body / 16)"
+        text = f"the request has more than {most} lists and objects, the most that this server takes (--max-body / 32)"
         return Refusal(413, text, code="request_too_large")
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
