@@ -62,7 +62,7 @@ def test_an_answer_grows_and_can_be_stopped(
         sizes = []
         for _ in range(3):
             sizes.append(len(body.inner_text()))
-            page.wait_for_timeout(150)
+            page.wait_for_timeout(400)
         assert sizes == sorted(set(sizes)), "it grows"
         stop()
         rest(page)

@@ -17,7 +17,8 @@ TEXTS = {
     "attacks": (HERE / "attacks.md").read_text(),
     "blocks": (
         "para\n| a | b |\n|---|:-:|\n| 1 | 2 |\n\n1. x\n\n   y\n   - deep\n\n\n2. z\n\n    code\n\n```python\n"
-        "def f():\n    return 1\n```\nheading\n===\nlast\n---\n\n> quote\nlazy\n\n\tindented\n\n~~~\nnever closed\n"
+        "def f():\n    return 1\n```\nheading\n===\nlast\n---\n\n> quote\nlazy\n\n\tindented\n\n"
+        "~~~js\nlet neverClosed = 1; // why"
     ),
     "lines": "a\r\n\r\n- x\r\n- y\r\n\r\n\ttabbed\r\n\r\npara\r\n===\r\n\0\u2028 [q]\n\n[q]: http://x.org\n\n[q]",
 }
@@ -59,6 +60,27 @@ def test_the_work_of_a_long_answer_grows_with_its_length(visit: Visit, tales: st
     line = "Some *words* in a paragraph, and `code`.\n\n```python\nx = 1\n```\n\n"
     short, long = (page.evaluate(COUNT, [line, lines]) for lines in (20, 80))
     assert long < 4.5 * short
+
+
+GROW = """
+async ([start, more]) => {
+    const { Markdown } = await import("/markdown.js");
+    const grown = new Markdown();
+    document.getElementById("transcript").replaceChildren(grown.element);
+    grown.update(start);
+    const code = grown.element.querySelector("pre");
+    code.scrollLeft = 50;
+    grown.update(start + more);
+    return [code.isConnected, code.scrollLeft, code.textContent, grown.element.querySelectorAll("pre").length];
+}
+"""
+
+
+def test_code_that_grows_stays_where_one_scrolled_it(visit: Visit, tales: str) -> None:
+    page = visit(tales)
+    line = "x = " + "1 + " * 100 + "1"
+    assert page.evaluate(GROW, [f"Look:\n\n```python\n{line}\ny", " = 2\n"]) == [True, 50, f"{line}\ny = 2", 1]
+    assert page.evaluate(GROW, [f"Look:\n\n```python\n{line}\n", "```\n\n```js\nz"]) == [True, 50, line, 2]
 
 
 @pytest.fixture(scope="module")

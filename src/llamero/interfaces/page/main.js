@@ -27,7 +27,7 @@ class Page {
   server = new Server();
   writings = new Writings();
   frame = new Frame();
-  conversation = null; // the open one
+  conversation = this.#fresh(); // the open one
 
   constructor() {
     applyTheme();
@@ -66,7 +66,7 @@ class Page {
 
   async start() {
     await this.conversations.load();
-    this.open(this.conversations.get(location.hash.slice(1)) ?? this.#fresh());
+    this.open(this.conversations.get(location.hash.slice(1)) ?? this.conversation);
     await this.loadModels();
     document.addEventListener("visibilitychange", () => document.hidden || this.loadModels({ quiet: true }));
   }

@@ -3,7 +3,7 @@
 // No HTML is ever written or parsed: HTML in the text stays text. Pictures are shown as links, never loaded.
 
 import MarkdownIt from "./vendor/markdown-it.js";
-import { codeBlock } from "./code.js";
+import { CodeBlock } from "./code.js";
 import { make } from "./dom.js";
 
 const parser = new MarkdownIt({ html: false, linkify: true });
@@ -11,6 +11,7 @@ parser.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 parser.validateLink = (address) => safeAddress(address) !== null;
 
 const PLAIN = new Set(["p", "blockquote", "ul", "ol", "li", "thead", "tbody", "tr", "th", "td", "em", "strong", "s"]);
+const DIRECTED = new Set(["p", "blockquote", "ul", "ol"]); // written from the left or from the right
 const SCHEMES = new Set(["http:", "https:", "mailto:"]);
 
 /**
@@ -21,7 +22,7 @@ const SCHEMES = new Set(["http:", "https:", "mailto:"]);
 export class Markdown {
   element = make("div", { class: "markdown" });
   #end = 0; // where the last blocks begin
-  #last = []; // those: {source, nodes}
+  #last = []; // those: {source, code (its CodeBlock, or null), nodes}
 
   /** Show the text, which begins as the one before. */
   update(text) {
@@ -29,11 +30,14 @@ export class Markdown {
     const blocks = topLevel(parser.parse(rest, {}), rest);
     let same = 0;
     while (same < blocks.length && this.#last[same]?.source === blocks[same].source) same++;
+    if (same < blocks.length && grow(this.#last[same], blocks[same])) same++;
     for (const { nodes } of this.#last.splice(same)) for (const node of nodes) node.remove();
     for (const { source, tokens } of blocks.slice(same)) {
       const fragment = document.createDocumentFragment();
-      build(tokens, fragment);
-      this.#last.push({ source, nodes: [...fragment.childNodes] });
+      const code = tokens[0].type === "fence" ? codeBlock(tokens[0]) : null;
+      if (code) fragment.append(code.element);
+      else build(tokens, fragment);
+      this.#last.push({ source, code, nodes: [...fragment.childNodes] });
       this.element.append(fragment);
     }
     const done = Math.max(0, blocks.length - 2);
@@ -49,7 +53,16 @@ export class Markdown {
       this.#last = [];
     }
     this.update(text);
+    for (const { code } of this.#last) code?.show(code.text);
   }
+}
+
+/** Where a block is code that goes on with what is shown, let it grow: true where that was done. */
+function grow(shown, { source, tokens: [token] }) {
+  if (!shown?.code || token.type !== "fence" || languageOf(token) !== shown.code.language) return false;
+  shown.source = source;
+  shown.code.grow(textOf(token), token.content.endsWith("\n"));
+  return true;
 }
 
 /** The outermost blocks of a text: {source, start (a place in the text), tokens}. */
@@ -90,16 +103,17 @@ function build(tokens, parent) {
 }
 
 function opened(token) {
-  if (token.type === "heading_open") return make(`h${Math.min(6, Number(token.tag.slice(1)) + 2)}`, { class: token.tag });
+  if (token.type === "heading_open") return make(`h${Math.min(6, Number(token.tag.slice(1)) + 2)}`, { class: token.tag, dir: "auto" });
   if (token.type === "link_open") return link(token.attrGet("href"), token.attrGet("title"));
   if (token.type === "table_open") {
-    const inner = make("table");
+    const inner = make("table", { dir: "auto" });
     return { outer: make("div", { class: "table-scroll", tabindex: 0, role: "region", "aria-label": "Table" }, inner), inner };
   }
   if (!PLAIN.has(token.tag)) return make("span");
   const side = /^text-align:(left|center|right)$/.exec(token.attrGet("style") ?? "");
   const start = token.tag === "ol" ? token.attrGet("start") : null;
-  return make(token.tag, { class: side ? `align-${side[1]}` : null, start });
+  const dir = DIRECTED.has(token.tag) ? "auto" : null;
+  return make(token.tag, { class: side ? `align-${side[1]}` : null, start, dir });
 }
 
 function leaf(token) {
@@ -108,7 +122,7 @@ function leaf(token) {
       return make("code", {}, token.content);
     case "fence":
     case "code_block":
-      return codeBlock(token.content.replace(/\n$/, ""), token.info.trim().split(/\s+/)[0].slice(0, 40));
+      return codeBlock(token).element;
     case "hr":
     case "hardbreak":
       return make(token.tag);
@@ -119,6 +133,20 @@ function leaf(token) {
     default:
       return document.createTextNode(token.content);
   }
+}
+
+function codeBlock(token) {
+  const block = new CodeBlock(languageOf(token));
+  block.show(textOf(token));
+  return block;
+}
+
+function languageOf(token) {
+  return token.info.trim().split(/\s+/)[0].slice(0, 40);
+}
+
+function textOf(token) {
+  return token.content.replace(/\n$/, "");
 }
 
 function picture(token) {

@@ -24,7 +24,7 @@ export const FIELDS = [
     help: "The same seed gives the same answer; empty draws a fresh one." },
 ];
 
-export const OVERFLOWS = { truncate: "Leave out the oldest messages", error: "Say so and stop" };
+export const OVERFLOWS = { truncate: "Leave out the oldest", error: "Say so and stop" };
 
 /** A copy with only what this page knows, each within its range; everything else is left out. */
 export function checkedSettings(given) {

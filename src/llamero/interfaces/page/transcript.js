@@ -40,7 +40,7 @@ export class Transcript {
     if (this.#following) this.toEnd();
   }
 
-  /** Show a message that grows, on a frame to come; a long one seldom enough that three quarters of the time are free. */
+  /** Show a message that grows, on a frame to come; a long one seldom enough that half of the time is free. */
   showSoon(id) {
     if (!this.#waiting.size) requestAnimationFrame(() => this.#showWaiting());
     this.#waiting.add(id);
@@ -53,7 +53,7 @@ export class Transcript {
     this.#waiting.clear();
     if (this.#following) this.toEnd();
     const now = performance.now();
-    this.#free = now + 3 * (now - begun);
+    this.#free = now + (now - begun);
     return 0;
   }
 
