@@ -15,8 +15,8 @@ examples:
   llamero pull TheBloke/Llama-2-7B-GGUF:llama-2-7b.Q2_K.gguf
   llamero pull meta-llama/Llama-3.2-1B-Instruct                 after `hf auth login`
 
-The path is printed at the end; -m NAME finds the model again, offline. HF_HOME says where the cache is, HF_ENDPOINT
-which hub to ask.
+The path is printed at the end; -m NAME finds the model again, offline. `hf cache ls` lists what was fetched, `hf cache
+rm` deletes it. HF_HOME says where the cache is, HF_ENDPOINT which hub to ask.
 """
 
 
