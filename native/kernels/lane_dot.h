@@ -104,22 +104,42 @@ LLAMERO_INLINE __m128 sum_lanes(const Floats (&v)[4]) {
     return _mm_add_ps(_mm256_castps256_ps128(d), _mm256_extractf128_ps(d, 1));
 }
 
-// y[i * ldy + j] for all n rows of activations and weight rows [begin, end).
+constexpr int64_t rows_at_once = 8;  // of weights
+
+// Adds the products of the weights [at, end) of row j; fetches those of the row that will take its place.
+template <class C>
+LLAMERO_INLINE void add_part(const Matrix& w, int64_t j, const LaneBlock* x, int64_t at, int64_t end,
+                             Floats (&sums)[lane_rows]) {
+    Floats now[lane_rows];
+    std::memcpy(&now, &sums, sizeof now);
+    const uint8_t* row = w.data + j * w.row_bytes + at / 256 * stretch_bytes<C>;
+    x += at / 256 * lane_rows;
+    for (; at < end; at += 256, row += stretch_bytes<C>, x += lane_rows) {
+        prefetch_stream(row, stretch_bytes<C>, uintptr_t(rows_at_once * w.row_bytes));
+        const auto weights = [](const typename C::Block* blocks) { return LaneWeights<C>(blocks); };
+        add_lanes<C>(with_stretch<C>(row, w.k - at, weights), x, now);
+    }
+    std::memcpy(&sums, &now, sizeof now);
+}
+
+// y[i * ldy + j] for all n rows of activations and weight rows [begin, end): several of these meet a part of the
+// activations while it is in the first-level cache.
 template <class C>
 void lane_product(const Matrix& w, const void* prepared, int64_t n, float* y, int64_t ldy, int64_t begin, int64_t end,
                   void*) {
-    for (int64_t j = begin; j < end; ++j) {
-        const uint8_t* p = w.data + j * w.row_bytes;
-        const LaneBlock* x = static_cast<const LaneBlock*>(prepared);
-        Floats sums[lane_rows] = {};
-        for (int64_t at = 0; at < w.k; at += 256, p += stretch_bytes<C>, x += lane_rows) {
-            prefetch_stream(p, stretch_bytes<C>);
-            const auto weights = [](const typename C::Block* blocks) { return LaneWeights<C>(blocks); };
-            add_lanes<C>(with_stretch<C>(p, w.k - at, weights), x, sums);
+    constexpr int64_t part = 2048;
+    const LaneBlock* x = static_cast<const LaneBlock*>(prepared);
+    for (int64_t j = begin; j < end; j += rows_at_once) {
+        const int64_t rows = end - j < rows_at_once ? end - j : rows_at_once;
+        Floats sums[rows_at_once][lane_rows] = {};
+        for (int64_t at = 0; at < w.k; at += part)
+            for (int64_t r = 0; r < rows; ++r)
+                add_part<C>(w, j + r, x, at, w.k - at < part ? w.k : at + part, sums[r]);
+        for (int64_t r = 0; r < rows; ++r) {
+            alignas(16) float all[lane_rows];
+            store(all, sum_lanes(sums[r]));
+            for (int64_t i = 0; i < n; ++i) y[i * ldy + j + r] = all[i];
         }
-        alignas(16) float all[lane_rows];
-        store(all, sum_lanes(sums));
-        for (int64_t i = 0; i < n; ++i) y[i * ldy + j] = all[i];
     }
 }
 

@@ -88,9 +88,9 @@ LLAMERO_INLINE void prefetch(const void* p, uintptr_t ahead) {
 }
 
 // Fetch what a stream will need after [p, p + bytes), to the second-level cache: the processor brings it nearer by itself.
-LLAMERO_INLINE void prefetch_stream(const void* p, uintptr_t bytes) {
+LLAMERO_INLINE void prefetch_stream(const void* p, uintptr_t bytes, uintptr_t ahead = 8192) {
     for (uintptr_t line = 0; line < bytes; line += 64)
-        __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + 8192 + line), 0, 2);
+        __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<uintptr_t>(p) + ahead + line), 0, 2);
 }
 
 }  // namespace
