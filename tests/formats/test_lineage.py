@@ -278,3 +278,17 @@ def test_files_named_without_unicode(tmp_path: Path) -> None:
     assert "\\udce9" in to_text(born, tmp_path)
     lineage.record(tmp_path, kind="corpus")
     assert lineage.read(tmp_path) is not None
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["/env/lib/llamero/__main__.py", "train"], ("llamero", "train")),
+        (["/env/bin/llamero", "train"], ("llamero", "train")),
+        (["raise.py", "1"], ("python", "raise.py", "1")),
+        (["-c"], ("python", "-c", "...")),
+    ],
+)
+def test_the_own_command(monkeypatch, words, command):
+    monkeypatch.setattr("sys.argv", words)
+    assert lineage.compose("model").record.command == command

@@ -111,7 +111,9 @@ def test_mistakes_are_refused_before_any_work(models: Path, tmp_path: Path, llam
         ("chain.gguf", "-o", out, "--chat-template", "lama-3"): "lama-3",
         ("chain.gguf", "-o", out, "--licence", "none.txt"): "no text none.txt",
         ("chain.gguf", "-o", "chain.gguf"): "is the model itself",
-        ("chain.gguf", "--verify", out): "only named to make",
+        ("chain.gguf", "--verify", out): "MODEL does not go with --verify",
+        ("chain.gguf", "-o", out, "--json"): "--json does not go with making a bundle",
+        ("--remove-engines", "--context", "9"): "--context does not go with --remove-engines",
     }
     for words, told in cases.items():
         answer = llamero("bundle", *words)

@@ -217,6 +217,7 @@ def test_https(launch: Launch, llamero: Words, tmp_path: Path) -> None:
         (["--api-key", "short"], "8 to 512 characters"),
         (["--keys", "none.json"], "there are no keys in none.json"),
         (["--port", "99999"], "a number from 0 to 65535"),
+        (["--port", "9000", "--unix-socket", "here"], "not allowed with"),
         (["--replicas", "0"], "at least 1"),
         (["--host", "192.0.2.1", "--no-auth"], "no address of this machine"),
         (["-m", "chian.gguf"], "did you mean 'chain.gguf'?"),

@@ -235,6 +235,8 @@ def _own_command() -> list[str]:
     program, *words = sys.argv or [""]
     if program.endswith("llamero/__main__.py"):
         return ["llamero", *words]
+    if program in ("", "-c"):  # the words of such a program are not known
+        return ["python", "-c", "..."]
     return ["python", program, *words] if program.endswith(".py") else [Path(program).name, *words]
 
 

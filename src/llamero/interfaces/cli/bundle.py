@@ -25,6 +25,9 @@ The file runs on Linux of this processor family, with no Python there. At its fi
 weights, into ~/.cache/llamero/engines; `--engines` and `--remove-engines` show and delete such folders.
 """
 
+_MAKING = ("model", "output", "context", "system", "chat_template", "tokenizer", "licence")
+_LOOKING = {"verify": ("json",), "extract": ("output",), "engines": (), "remove_engines": ("keep",)}
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's own options."""
@@ -48,13 +51,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make a bundle, or look into one."""
+    _check(args)
     if args.engines or args.remove_engines:
         return _engines(args)
     if args.verify is None and args.extract is None:
         return _make(args)
-    if args.model is not None:
-        raise SettingError("a model is only named to make a bundle")
     return _verify(args) if args.verify is not None else _extract(args)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Refuse options that belong to another way of using the command."""
+    way = next((name for name in _LOOKING if getattr(args, name)), None)
+    for name in {*_MAKING, "json", "keep"} - {*(_LOOKING[way] if way else _MAKING)}:
+        if getattr(args, name) not in (None, False, []):
+            told = "MODEL" if name == "model" else f"--{name.replace('_', '-')}"
+            doing = f"--{way.replace('_', '-')}" if way else "making a bundle"
+            raise SettingError(f"{told} does not go with {doing}; see `llamero bundle --help`")
 
 
 def _make(args: argparse.Namespace) -> int:

@@ -76,8 +76,9 @@ def _add_models(group: argparse._ArgumentGroup) -> None:
 
 def _add_network(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--host", default="127.0.0.1", help="the address to listen on (127.0.0.1: this machine alone)")
-    group.add_argument("--port", type=int, default=8000, help="the port to listen on; 0 takes a free one (8000)")
-    group.add_argument("--unix-socket", type=Path, metavar="PATH", help="listen there instead, for a proxy")
+    where = group.add_mutually_exclusive_group()
+    where.add_argument("--port", type=int, default=8000, help="the port to listen on; 0 takes a free one (8000)")
+    where.add_argument("--unix-socket", type=Path, metavar="PATH", help="listen there instead, for a proxy")
     group.add_argument("--ssl-certfile", type=Path, metavar="PEM", help="https: the certificate")
     group.add_argument("--ssl-keyfile", type=Path, metavar="PEM", help="https: its private key")
 
