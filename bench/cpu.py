@@ -16,7 +16,8 @@ figures:
   depth    64 tokens after each of --depths
   start    start of process to its end after one token, peak of resident memory, opening (where a contestant tells)
 
-A small model's context may be too short for a figure, which is then left out.
+Keep --folder on a disk: pages of a tmpfs such as /dev/shm are small, and mapped files there are read a tenth slower or
+more. A small model's context may be too short for a figure, which is then left out.
 """
 
 from __future__ import annotations
