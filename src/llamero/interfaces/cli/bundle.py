@@ -62,8 +62,9 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """Refuse options that belong to another way of using the command."""
     way = next((name for name in _LOOKING if getattr(args, name)), None)
-    for name in {*_MAKING, "json", "keep"} - {*(_LOOKING[way] if way else _MAKING)}:
-        if getattr(args, name) not in (None, False, []):
+    fitting = _LOOKING[way] if way else _MAKING
+    for name in (*_MAKING, "json", "keep"):
+        if name not in fitting and getattr(args, name) not in (None, False, []):
             told = "MODEL" if name == "model" else f"--{name.replace('_', '-')}"
             doing = f"--{way.replace('_', '-')}" if way else "making a bundle"
             raise SettingError(f"{told} does not go with {doing}; see `llamero bundle --help`")

@@ -10,7 +10,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn, Protocol, cast
@@ -63,18 +63,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (without the program's name) and give the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     _ready_streams()
+    # what fails before a command runs: a write to a full disk, Ctrl-C while it is imported
+    return _guarded("llamero", lambda: _run(words), OSError, debug="--debug" in words)
+
+
+def _guarded(program: str, work: Callable[[], int], expected: type[Exception], *, debug: bool) -> int:
+    """Do the work and give its exit code, or that of what was expected to go wrong, told in one line."""
     try:
-        code = _run(words)
+        code = work()
         sys.stdout.flush()
-    except BrokenPipeError:
-        return _reader_gone()
-    except KeyboardInterrupt:  # while a command was imported
+    except BrokenPipeError:  # the reader of our output has gone, which is its right
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
-    except OSError as error:
-        if "--debug" in words:
+    except expected as error:
+        if debug:
             raise
-        print(f"llamero: {explain(error)}", file=sys.stderr)
+        print(f"{program}: {explain(error)}", file=sys.stderr)
         return 1
     return code
 
@@ -86,12 +93,6 @@ def _ready_streams() -> None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _reader_gone() -> int:
-    """The reader of our output has gone, which is its right."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
 
 
 def _run(words: list[str]) -> int:
@@ -143,20 +144,7 @@ def run_command(
     args, unknown = parser.parse_known_args(words)
     if unknown:
         parser.error(_unknown(unknown, parser))
-    try:
-        code = command.run(args)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return _reader_gone()
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        return 130
-    except Exception as error:
-        if args.debug:
-            raise
-        print(f"{program} {name}: {explain(error)}", file=sys.stderr)
-        return 1
-    return code
+    return _guarded(f"{program} {name}", lambda: command.run(args), Exception, debug=args.debug)
 
 
 def _unknown(words: Sequence[str], parser: argparse.ArgumentParser) -> str:
