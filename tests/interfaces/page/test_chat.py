@@ -316,6 +316,30 @@ def test_the_page_asks_for_a_key(visit: Visit, talk: Talk, locked: str, tale: st
     page.locator("#model:not([disabled])").wait_for()
 
 
+def test_a_late_answer_to_an_older_key_disturbs_nobody(visit: Visit, talk: Talk, locked: str, tale: str) -> None:
+    page = visit(locked)
+    key = page.get_by_label("Key", exact=True)
+    key.wait_for()
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        held.append(route) if "wrong" in route.request.headers["authorization"] else route.continue_()
+
+    page.route("**/v1/models", hold)
+    key.fill("wrong")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Settings").first.click()
+    key.fill("correct-horse-battery")
+    page.keyboard.press("Enter")
+    page.locator("#model:not([disabled])").wait_for()
+    assert len(held) == 1  # Enter, and the change of the field, ask once
+    with page.expect_response(lambda each: each.status == 401):
+        held[0].continue_()
+    talk(page, "Hello!")
+    assert answers(page) == [tale]
+    assert page.locator("#settings").is_hidden()
+
+
 def test_a_key_is_remembered_where_that_is_wished(visit: Visit, locked: str) -> None:
     page = visit(locked)
     page.get_by_label("Key", exact=True).fill("correct-horse-battery")

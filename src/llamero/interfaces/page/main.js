@@ -73,11 +73,12 @@ class Page {
 
   /** Ask the server for its models, which may come and go; opens the key's field where it wants one. */
   async loadModels({ quiet = false } = {}) {
+    const { key } = this.server;
     try {
       await this.models.load();
       byId("key-note").hidden = true;
     } catch (error) {
-      if (quiet) return;
+      if (quiet || key !== this.server.key) return; // of an older key: the newer one is being asked about
       if (error.status === 401) this.#askForKey();
       else toast(error.message);
     }

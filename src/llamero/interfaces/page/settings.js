@@ -28,6 +28,7 @@ export class SettingsSheet {
 
   /** Open it for a conversation. focus: the id of the part to begin at. */
   open(conversation, focus = "system") {
+    if (this.sheet.open) return byId(focus).focus(); // what is being typed stays
     this.#conversation = conversation;
     this.#fill(conversation.system, conversation.settings);
     byId("key").value = preferences.key();
@@ -107,7 +108,8 @@ export class SettingsSheet {
       preferences.setKey(byId("key").value.trim(), byId("remember-key").checked);
       this.actions.keyChanged();
     };
-    byId("key").addEventListener("change", save);
+    const saveChanged = () => byId("key").value.trim() !== preferences.key() && save(); // Enter has saved what it changed
+    byId("key").addEventListener("change", saveChanged);
     byId("remember-key").addEventListener("change", save);
     byId("key").addEventListener("keydown", (event) => {
       if (event.key === "Enter") (event.preventDefault(), save(), this.sheet.close());
