@@ -1,6 +1,7 @@
 """Raise the embedded model: llamero's small storyteller, from text files to the GGUF inside the package.
 
-    python recipes/embedded.py --data ../shared/data/text_en --out runs/embedded
+    python recipes/embedded_texts.py texts/more
+    python recipes/embedded.py --data ../shared/data/text_en --more texts/more --out runs/embedded
 
 Three stages, each a run of its own: stories at a level rate, a descent on stories and talk, and masked tuning on what
 the assistant says. The same command goes on with a run that was stopped. docs/embedded.md tells how the shipped model
@@ -56,8 +57,8 @@ ABOUT = {
     "general.languages": ["en"],
 }
 SEQUENCES = 8  # of a step
-RENDERINGS = 4  # of every text, asked for differently
-TALKS = (10000, 20000)  # conversations without a story: in each rendering of the first stage, in the descent
+RENDERINGS = 3  # of every text, asked for differently
+TALKS = (16000, 30000)  # conversations without a story: in each rendering of the first stage, in the descent
 TUNING_TALKS, TUNING_STORIES = 20000, 5000
 SEED = 1
 CHANGES = ("schedule.steps", "schedule.decay", "data")  # what the descent changes
@@ -66,7 +67,7 @@ CHANGES = ("schedule.steps", "schedule.decay", "data")  # what the descent chang
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
-    every = stories(options.data)
+    every = stories(options.data, options.more)
     kept, told = ([story for story in every if story.held_out is held] for held in (True, False))
     chat = Chat(questions=hard_questions(options.data))
     tokenizer = Tokenizer(learn(itertools.chain((story.text for story in told), chat.texts()), CONFIG.vocab))
@@ -205,6 +206,7 @@ class Diary:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/text_en"), help="folder of the texts")
+    parser.add_argument("--more", type=Path, help="folder of further TinyStories, from embedded_texts.py")
     parser.add_argument("--out", type=Path, default=Path("runs/embedded"), help="folder of the run")
     parser.add_argument(
         "--steps",

@@ -1,7 +1,7 @@
 """The stories of the embedded model, and what one may ask to hear them. docs/embedded.md names their sources.
 
-Reads a folder with `tinystories/`, `storybooks_en_fr_pt.jsonl.xz` and `synthetic/llama31_stories.jsonl.xz`. What comes
-out is a function of the files and a seed alone.
+Reads a folder with `tinystories/`, `storybooks_en_fr_pt.jsonl.xz` and `synthetic/llama31_stories.jsonl.xz`, and one of
+further TinyStories (`embedded_texts.py`). What comes out is a function of the files and a seed alone.
 """
 
 from __future__ import annotations
@@ -78,13 +78,14 @@ class Story:
         return hashlib.sha256(_key(self.text).encode()).digest()[0] < 5
 
 
-def stories(folder: Path) -> list[Story]:
+def stories(folder: Path, more: Path | None = None) -> list[Story]:
     """Every story of all tiers, each once; harder ones only as far as their words are those of the simplest."""
     told: dict[str, Story] = {}
     llama = list(_llama(folder / "synthetic"))
     for story in itertools.chain(_tiny(folder / "tinystories"), _picture_books(folder), llama):
         if story.tier in ("tiny", "picture book", "generated-child"):
             told.setdefault(_key(story.text), story)
+    told |= _further(more, list(told.values())) if more else {}
     simple = _Simple([story.text for story in told.values()])
     for story in itertools.chain(llama, _passages(folder / "books_children.jsonl.xz")):
         told.setdefault(_key(story.text), story)
@@ -146,6 +147,25 @@ def _tiny(folder: Path) -> Iterator[Story]:
         text = re.sub(r"(?<!\n)\n(?!\n)", "\n\n", text)
         if _sound(text, 2400):
             yield Story(text, _requests(text), "tiny", "".join(_hero(text)))
+
+
+def _further(folder: Path, told: list[Story]) -> dict[str, Story]:
+    """More of TinyStories, without what was told already: no story is new where half of its sentences were heard."""
+    heard = {sentence for story in told for sentence in _sentences(story.text)}
+    new = {}
+    for path in sorted(folder.glob("*.txt")):
+        for text in map(_clean, path.read_text(encoding="utf-8").split("<|endoftext|>")):
+            text = re.sub(r"(?<!\n)\n(?!\n)", "\n\n", text)
+            sentences = _sentences(text)
+            if _sound(text, 2400) and len(sentences & heard) * 2 < len(sentences):
+                new[_key(text)] = Story(text, _requests(text), "tiny", "".join(_hero(text)))
+                heard |= sentences
+    return new
+
+
+def _sentences(text: str) -> set[str]:
+    """The letters of its sentences, those of fewer than 25 left out: many stories share them."""
+    return {letters for letters in map(_key, re.split(r"[.!?\n]+", text)) if len(letters) >= 25}
 
 
 def _named(text: str) -> str:
