@@ -36,15 +36,19 @@ class Source:
     def read(self, kept: Path) -> bytes:
         """The file's bytes, from `kept` where an earlier call left it. Raises SystemExit where its hash differs."""
         place = kept / self.sha256[:16]
-        if not place.exists():
-            url = f"https://raw.githubusercontent.com/{self.repository}/{self.commit}/{self.path}"
-            print(f"fetching {url}", flush=True)
-            with urllib.request.urlopen(url, timeout=60) as answer:
-                place.write_bytes(answer.read())
-        data = place.read_bytes()
+        data = place.read_bytes() if place.exists() else self._fetched()
         if hashlib.sha256(data).hexdigest() != self.sha256:
-            raise SystemExit(f"{place}: not the file {self.repository} had at {self.commit[:12]}; delete it to try again")
+            what = f"{place}: delete it" if place.exists() else "what came is not the file"
+            raise SystemExit(f"{self.repository}/{self.path} at {self.commit[:12]}: another hash than expected; {what}")
+        if not place.exists():
+            place.write_bytes(data)
         return data
+
+    def _fetched(self) -> bytes:
+        url = f"https://raw.githubusercontent.com/{self.repository}/{self.commit}/{self.path}"
+        print(f"fetching {url}", flush=True)
+        with urllib.request.urlopen(url, timeout=60) as answer:
+            return bytes(answer.read())
 
 
 GPT2 = Source(
@@ -62,12 +66,12 @@ BYTES = Source(
 Reader = Callable[[bytes, Path], list[str]]
 
 
-def listed(data: bytes, kept: Path) -> list[str]:
+def listed(data: bytes, _: Path) -> list[str]:
     """Stories of a JSON object's list `texts`."""
     return list(json.loads(data)["texts"])
 
 
-def divided(data: bytes, kept: Path) -> list[str]:
+def divided(data: bytes, _: Path) -> list[str]:
     """Stories with a NUL between them; the file ends within one."""
     return data.decode("utf-8", "ignore").split("\0")[:-1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import lzma
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -26,6 +28,11 @@ ANIMALS = ["lion", "wolf", "bear", "mouse", "hen"]
 @pytest.fixture(scope="module")
 def corpus() -> Iterator[ModuleType]:
     yield from loaded("embedded_corpus")
+
+
+@pytest.fixture(scope="module")
+def texts() -> Iterator[ModuleType]:
+    yield from loaded("embedded_texts")
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +95,55 @@ def test_stories_are_cleaned_and_told_once(corpus: ModuleType, tmp_path: Path) -
     assert not stories[10].prompts  # a passage is no whole story
     assert "Tell the story called 'Pia'." in stories[9].prompts
     assert stories == corpus.stories(tmp_path)
+
+
+def test_further_stories_are_taken_where_they_are_new(corpus: ModuleType, tmp_path: Path) -> None:
+    folder, more = shelf(tmp_path, []), tmp_path / "more"
+    before = corpus.stories(folder)
+    more.mkdir()
+    retold = STORY.replace("The kite was red.", "The kite was made of thin blue paper.")  # one sentence of it is new
+    fresh = (
+        "One day, a girl named Mia found a little door behind the old oak tree. She knocked three times and waited.\n"
+        "A tiny man with a long beard looked out and asked her to come in for tea. Mia had to crawl on her knees.\n"
+        "They ate warm bread with honey, and Mia told him all about her school. Then she went home before it got dark."
+    )
+    (more / "b.txt").write_text(f"{fresh}\n<|endoftext|>\n{retold}\n<|endoftext|>\ntoo short.")
+    (more / "c.txt").write_text(f"{STORY}\n<|endoftext|>\n{fresh.upper()}")
+    told = [story for story in corpus.stories(folder, more) if story not in before]
+    assert [story.text for story in told] == [fresh.replace("\n", "\n\n")]
+    assert told[0].tier == "tiny"
+    assert "Tell me a story about a girl named Mia." in told[0].prompts
+
+
+def test_texts_are_read_from_every_form(texts: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def source(data: bytes) -> object:
+        sha256 = hashlib.sha256(data).hexdigest()
+        (tmp_path / sha256[:16]).write_bytes(data)
+        return texts.Source("someone/something", "0" * 40, "file", sha256)
+
+    letters = {byte: letter for letter, byte in texts.byte_letters().items()}
+    pieces = [bytes([byte]) for byte in range(256)] + [b"Once", " \N{SNOWMAN}".encode()]
+    vocabulary = {"".join(letters[byte] for byte in piece): number for number, piece in enumerate(pieces)}
+    monkeypatch.setattr(texts, "GPT2", source(json.dumps(vocabulary | {texts.END: 258}).encode()))
+    ids = np.array([65, 258, 256, 257, 10, 66, 258, 67, 258, 68], "<u2").tobytes()
+    assert texts.gpt2(ids, tmp_path) == ["Once \N{SNOWMAN}\nB", "C"]
+    vocabulary = {str(number): piece.hex() for number, piece in enumerate(pieces)}
+    monkeypatch.setattr(texts, "BYTES", source(json.dumps({"vocab": vocabulary}).encode()))
+    ids = np.frombuffer(b"cut\nOnce\nA\n\nB\nno story\ncut", np.uint8).astype("<u2").tobytes()
+    assert texts.byte_pairs(ids, tmp_path) == ["Once", "A\n\nB"]
+    assert texts.listed(b'{"texts": ["a", "b"]}', tmp_path) == ["a", "b"]
+    assert texts.divided(b"a\0b\0cu", tmp_path) == ["a", "b"]
+
+
+def test_a_text_with_another_hash_is_refused(texts: ModuleType, tmp_path: Path) -> None:
+    source = texts.Source("someone/something", "0" * 40, "file", hashlib.sha256(b"right").hexdigest())
+    (tmp_path / source.sha256[:16]).write_bytes(b"wrong")
+    with pytest.raises(
+        SystemExit, match="someone/something/file at 000000000000: another hash than expected; .*: delete it"
+    ):
+        source.read(tmp_path)
+    (tmp_path / source.sha256[:16]).write_bytes(b"right")
+    assert source.read(tmp_path) == b"right"
 
 
 def test_broken_characters_are_put_right(corpus: ModuleType) -> None:
