@@ -139,7 +139,7 @@ def test_a_text_with_another_hash_is_refused(texts: ModuleType, tmp_path: Path) 
     source = texts.Source("someone/something", "0" * 40, "file", hashlib.sha256(b"right").hexdigest())
     (tmp_path / source.sha256[:16]).write_bytes(b"wrong")
     with pytest.raises(
-        SystemExit, match="someone/something/file at 000000000000: another hash than expected; .*: delete it"
+        SystemExit, match=r"someone/something/file at 000000000000: another hash than expected; .*: delete it"
     ):
         source.read(tmp_path)
     (tmp_path / source.sha256[:16]).write_bytes(b"right")
