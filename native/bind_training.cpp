@@ -42,10 +42,10 @@ void inside(Trainer& trainer, const F& f) {
 }
 
 void cross_entropy(Trainer& trainer, const Values& logits, const Ids& targets, const std::optional<Values>& weights,
-                   const Values& losses) {
+                   float z_loss, const Values& losses) {
     const Sheet l = sheet(logits), out = sheet(losses), w = weights ? sheet(*weights) : Sheet{};
     if (static_cast<int64_t>(targets.shape(0)) != l.rows) throw std::invalid_argument("a target for each row is needed");
-    inside(trainer, [&] { trainer.cross_entropy(l, targets.data(), weights ? &w : nullptr, out); });
+    inside(trainer, [&] { trainer.cross_entropy(l, targets.data(), weights ? &w : nullptr, z_loss, out); });
 }
 
 }  // namespace
@@ -87,7 +87,7 @@ void bind_training(nb::module_& m) {
                  const Sheet a = sheet(gate), b = sheet(up), c = sheet(dy), d = sheet(dgate), e = sheet(dup);
                  inside(t, [&] { t.gate_back(a, b, c, d, e); });
              })
-        .def("cross_entropy", &cross_entropy, "logits"_a, "targets"_a, "weights"_a.none(), "losses"_a)
+        .def("cross_entropy", &cross_entropy, "logits"_a, "targets"_a, "weights"_a.none(), "z_loss"_a, "losses"_a)
         .def("attend",
              [](Trainer& t, const Values& q, const Values& k, const Values& v, const std::vector<int64_t>& lengths,
                 int64_t head_dim, const Values& out, const Values& normaliser) {

@@ -116,9 +116,9 @@ struct Training {
     void (*gate_back)(Value kind, const void* gate, const void* up, const void* dy, void* dgate, void* dup,
                       int64_t count);
     // losses = log sum e^logits - logits[target] of each row. With weights, logits become the gradient of the sum of
-    // weight * loss.
-    void (*cross_entropy)(Value kind, void* logits, const int64_t* targets, const float* weights, float* losses,
-                          int64_t rows, int64_t cols);
+    // weight * (loss + z_loss * (log sum e^logits)^2).
+    void (*cross_entropy)(Value kind, void* logits, const int64_t* targets, const float* weights, float z_loss,
+                          float* losses, int64_t rows, int64_t cols);
     size_t (*scratch_bytes)(int64_t length, int64_t head_dim);  // for each of the following, 64-byte aligned
     void (*attend)(const AttendWhole& task, void* scratch);     // causal
     void (*attend_back)(const AttendWhole& task, void* scratch);

@@ -100,7 +100,8 @@ void Trainer::gate_back(const Sheet& gate, const Sheet& up, const Sheet& dy, con
     });
 }
 
-void Trainer::cross_entropy(const Sheet& logits, const int64_t* targets, const Sheet* weights, const Sheet& losses) {
+void Trainer::cross_entropy(const Sheet& logits, const int64_t* targets, const Sheet* weights, float z_loss,
+                            const Sheet& losses) {
     floats("cross_entropy", losses, 1, logits.rows);
     if (weights) floats("cross_entropy", *weights, 1, logits.rows);
     for (int64_t r = 0; r < logits.rows; ++r)
@@ -109,8 +110,8 @@ void Trainer::cross_entropy(const Sheet& logits, const int64_t* targets, const S
                    std::to_string(logits.cols));
     crew_.run(logits.rows, [&](int, int64_t row) {
         kernels_.training.cross_entropy(logits.kind, logits.row(row), targets + row,
-                                        weights ? floats_of(*weights) + row : nullptr, floats_of(losses) + row, 1,
-                                        logits.cols);
+                                        weights ? floats_of(*weights) + row : nullptr, z_loss,
+                                        floats_of(losses) + row, 1, logits.cols);
     });
 }
 

@@ -79,7 +79,8 @@ public:
     void gate(const Sheet& gate, const Sheet& up, const Sheet& y);
     void gate_back(const Sheet& gate, const Sheet& up, const Sheet& dy, const Sheet& dgate, const Sheet& dup);
     // weights: null where the loss alone is wanted.
-    void cross_entropy(const Sheet& logits, const int64_t* targets, const Sheet* weights, const Sheet& losses);
+    void cross_entropy(const Sheet& logits, const int64_t* targets, const Sheet* weights, float z_loss,
+                       const Sheet& losses);
     // normaliser: (heads, tokens).
     void attend(const Sheet& q, const Sheet& k, const Sheet& v, const std::vector<int64_t>& lengths, int64_t head_dim,
                 const Sheet& out, const Sheet& normaliser);

@@ -95,19 +95,19 @@ float sum_of_powers(const T* x, float shift, int64_t cols) {
 }
 
 template <class T>
-void cross_entropy(T* logits, const int64_t* targets, const float* weights, float* losses, int64_t rows,
-                   int64_t cols) {
+void cross_entropy(T* logits, const int64_t* targets, const float* weights, float z_loss, float* losses,
+                   int64_t rows, int64_t cols) {
     for (int64_t r = 0; r < rows; ++r, logits += cols) {
         const float most = largest(logits, cols), normaliser = most + logf(sum_of_powers(logits, most, cols));
         T* target = logits + targets[r];
         const float right = Part{1}.get(target)[0];
         losses[r] = normaliser - right;
         if (!weights) continue;
-        const float weight = weights[r];
+        const float weight = weights[r], all = weight * (1.0f + 2.0f * z_loss * normaliser);
         over(cols, [&](int64_t i, auto piece) {
-            piece.put(logits + i, exp(piece.get(logits + i) - normaliser) * weight);
+            piece.put(logits + i, exp(piece.get(logits + i) - normaliser) * all);
         });
-        Part{1}.put(target, (exp(broadcast(right - normaliser)) - 1.0f) * weight);
+        Part{1}.put(target, exp(broadcast(right - normaliser)) * all - weight);
     }
 }
 
@@ -146,9 +146,9 @@ Training table() {
             gate_back(LLAMERO_OF(x), LLAMERO_OF(up), LLAMERO_OF(dy), LLAMERO_AS(dgate), LLAMERO_AS(dup), count);
         });
     };
-    t.cross_entropy = [](Value kind, void* logits, const int64_t* targets, const float* weights, float* losses,
-                         int64_t rows, int64_t cols) {
-        typed(kind, [&](auto type) { cross_entropy(LLAMERO_AS(logits), targets, weights, losses, rows, cols); });
+    t.cross_entropy = [](Value kind, void* logits, const int64_t* targets, const float* weights, float z_loss,
+                         float* losses, int64_t rows, int64_t cols) {
+        typed(kind, [&](auto type) { cross_entropy(LLAMERO_AS(logits), targets, weights, z_loss, losses, rows, cols); });
     };
     t.scratch_bytes = [](int64_t length, int64_t dim) {
         return sizeof(float) * static_cast<size_t>(Unpacked::floats(length, dim));

@@ -114,26 +114,28 @@ def test_products_of_one_input(dtype):
 
 
 @KINDS
+@pytest.mark.parametrize("z_loss", [0.0, 0.03])
 @pytest.mark.parametrize("vocab", [512, 67])
-def test_cross_entropy(trainer, dtype, vocab):
+def test_cross_entropy(trainer, dtype, vocab, z_loss):
     logits, targets = 4 * random(50, vocab, dtype=dtype), torch.arange(50) * 7 % vocab
     weights = (torch.arange(50) % 3 > 0).float() / 7
     mine, exact = logits.clone().requires_grad_(), logits.double().requires_grad_()
     used_up = mine * 1
-    loss, losses = CrossEntropy.apply(trainer, used_up, targets, weights, True)
+    loss, losses = CrossEntropy.apply(trainer, used_up, targets, weights, z_loss, True)
     loss.backward()
     theirs = functional.cross_entropy(exact, targets, reduction="none")
-    (theirs @ weights.double()).backward()
+    learnt = (theirs + z_loss * exact.logsumexp(dim=1).square()) @ weights.double()
+    learnt.backward()
     near(losses, theirs.detach(), torch.float32)
     near(mine.grad, exact.grad, dtype)
-    assert loss.item() == pytest.approx((theirs @ weights.double()).item(), rel=1e-6)
+    assert loss.item() == pytest.approx(learnt.item(), rel=1e-6)
     assert not mine.grad[0].any()  # its weight is 0
 
 
 def test_cross_entropy_without_gradients_leaves_the_logits(trainer):
     logits = random(5, 33)
     before = logits.clone()
-    CrossEntropy.apply(trainer, logits, torch.arange(5), torch.ones(5), False)
+    CrossEntropy.apply(trainer, logits, torch.arange(5), torch.ones(5), 0.1, False)
     assert torch.equal(logits, before)
 
 
@@ -142,7 +144,7 @@ def test_what_is_not_finite_stays_so(trainer):
         for dtype in NEAR:
             logits = random(2, 70, dtype=dtype)
             logits[1, 40] = broken
-            losses = CrossEntropy.apply(trainer, logits, torch.arange(2), torch.ones(2), True)[1]
+            losses = CrossEntropy.apply(trainer, logits, torch.arange(2), torch.ones(2), 0.0, True)[1]
             assert losses.isfinite().tolist() == [True, False]
             q = random(9, 16, dtype=dtype)
             q[4, 3] = broken
@@ -173,7 +175,7 @@ def test_impossible_arrays_are_refused(trainer):
     with pytest.raises(ValueError, match="heads"):
         Attention.apply(trainer, x, x, x, [4], 5)
     with pytest.raises(ValueError, match="vocabulary"):
-        CrossEntropy.apply(trainer, x, torch.full((4,), 16), torch.ones(4), True)
+        CrossEntropy.apply(trainer, x, torch.full((4,), 16), torch.ones(4), 0.0, True)
     with pytest.raises(ValueError, match="shapes"):
         SwiGlu.apply(trainer, x, random(4, 8))
     with pytest.raises(ValueError, match="floats of shape"):

@@ -161,21 +161,23 @@ class Attention(Function):
 
 
 class CrossEntropy(Function):
-    """The sum of weights times losses, and the losses (rows,) apart. Logits are used up: they become their gradient."""
+    """What is learnt from, and the losses (rows,) apart. Logits are used up: they become their gradient."""
 
     @staticmethod
     def forward(
-        ctx: Any, trainer: Trainer, logits: Tensor, targets: Tensor, weights: Tensor, learn: bool
+        ctx: Any, trainer: Trainer, logits: Tensor, targets: Tensor, weights: Tensor, z_loss: float, learn: bool
     ) -> tuple[Tensor, Tensor]:
         logits, losses = _flat(logits), torch.empty(logits.shape[0])
-        trainer.cross_entropy(logits, targets, weights if learn else None, losses)
+        right = logits.gather(1, targets[:, None])[:, 0] if z_loss else None  # before they are used up
+        trainer.cross_entropy(logits, targets, weights if learn else None, z_loss, losses)
         ctx.gradient = logits if learn else None
         ctx.mark_non_differentiable(losses)
-        return losses @ weights, losses
+        learnt = losses if right is None else losses + z_loss * (right + losses).square()
+        return learnt @ weights, losses
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         gradient, ctx.gradient = ctx.gradient, None
         if outer.item() != 1.0:
             gradient = gradient * outer
-        return None, gradient, None, None, None
+        return None, gradient, None, None, None, None

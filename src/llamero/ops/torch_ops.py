@@ -168,19 +168,21 @@ class TorchOps:
         return x
 
     def cross_entropy(
-        self, logits: TorchTensor, targets: TorchTensor, weights: TorchTensor
+        self, logits: TorchTensor, targets: TorchTensor, weights: TorchTensor, z_loss: float = 0.0
     ) -> tuple[TorchTensor, TorchTensor]:
-        """The sum of weights * losses, to be differentiated, and the losses (rows,) in nats, both float32.
+        """The sum of weights * (losses + z_loss * n * n), to be differentiated, and the losses (rows,), both float32.
 
-        logits (rows, vocab), which are used up; targets (rows,) int64; weights (rows,) float32. Raises ValueError for
-        a target beyond the vocabulary.
+        n is the logarithm of the softmax's sum, in nats as the losses are. logits (rows, vocab), which are used up;
+        targets (rows,) int64; weights (rows,) float32. Raises ValueError for a target beyond the vocabulary.
         """
         if self._trainer and takes(logits):
             learn = logits.requires_grad and torch.is_grad_enabled()
-            loss, losses = several(CrossEntropy, self._trainer, logits, targets, weights, learn)
+            loss, losses = several(CrossEntropy, self._trainer, logits, targets, weights, z_loss, learn)
             return loss, losses
-        losses = functional.cross_entropy(logits.float(), targets, reduction="none")
-        return losses @ weights, losses.detach()
+        logits = logits.float()
+        losses = functional.cross_entropy(logits, targets, reduction="none")
+        learnt = losses + z_loss * logits.logsumexp(dim=1).square() if z_loss else losses
+        return learnt @ weights, losses.detach()
 
     def numpy(self, x: TorchTensor) -> NDArray[np.float32]:
         array: NDArray[np.float32] = x.detach().float().cpu().numpy()

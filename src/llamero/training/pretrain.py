@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from llamero.errors import SettingError
@@ -97,11 +96,7 @@ class NextToken:
     def _loss(self, x: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
         """What is differentiated, the sum of weights * (losses and z-loss), and the losses."""
         logits = head(self.ops, self.weights, x)  # (rows, vocab)
-        if not self.z_loss:
-            return self.ops.cross_entropy(logits, targets, weights)
-        logits = logits.float()
-        losses = functional.cross_entropy(logits, targets, reduction="none")
-        return (losses + self.z_loss * logits.logsumexp(dim=1).square()) @ weights, losses.detach()
+        return self.ops.cross_entropy(logits, targets, weights, self.z_loss)
 
 
 def _sum(losses: Tensor, counts: Tensor) -> float:
