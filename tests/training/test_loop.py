@@ -86,6 +86,15 @@ def test_a_run_may_go_on_with_muon(config, tokens, tmp_path):
     np.testing.assert_array_equal(values(again), straight)
 
 
+def test_a_run_with_muon_that_went_on_remembers_no_more(config, tokens, tmp_path):
+    muon = Constants(kind="muon")
+    run_of(config, tokens, tmp_path / "straight", constants=muon).train(until=6)
+    run_of(config, tokens, tmp_path / "stopped", constants=muon).train(until=3)
+    run_of(config, tokens, tmp_path / "stopped", constants=muon).train(until=6)
+    straight, stopped = ((tmp_path / name).rglob("step-00000006/*.safetensors") for name in ("straight", "stopped"))
+    assert [path.read_bytes() for path in stopped] == [path.read_bytes() for path in straight] != []
+
+
 def test_saving_by_the_way_loses_only_the_steps_since(config, tokens, tmp_path):
     run = run_of(config, tokens, tmp_path, save_every=5)
     for _ in range(2):

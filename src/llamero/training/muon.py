@@ -5,7 +5,7 @@ A gradient's few large directions drown the many small ones; made orthogonal, al
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -48,6 +48,14 @@ class Muon(torch.optim.AdamW):
         update = orthogonal(gradient.lerp(momentum, _BETA), self._rounds)  # Nesterov's look ahead
         parameter.mul_(1 - rate * decay)
         parameter.add_(update, alpha=-rate * _SIZE * max(parameter.shape) ** 0.5)
+
+
+def moments(optimizer: torch.optim.Optimizer) -> Iterator[tuple[Tensor, tuple[str, ...]]]:
+    """Each parameter with the names of what the optimiser remembers of its gradients; Muon has no second moment."""
+    for group in optimizer.param_groups:
+        first = isinstance(optimizer, Muon) and group["muon"]
+        for parameter in group["params"]:
+            yield parameter, ("exp_avg",) if first else ("exp_avg", "exp_avg_sq")
 
 
 def orthogonal(matrix: Tensor, rounds: torch.dtype = torch.float32) -> Tensor:

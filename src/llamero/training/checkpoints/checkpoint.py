@@ -32,6 +32,7 @@ from llamero.formats.jsontext import parse_object
 from llamero.formats.safetensors import Safetensors, write_safetensors
 from llamero.training.checkpoints.manifest import File, Manifest, State, problems
 from llamero.training.checkpoints.pieces import Piece, Place, Stored, fill, first_holder, joined
+from llamero.training.muon import moments
 from llamero.training.team.team import Alone, Team
 
 _MOMENTS: Final = {"first": "exp_avg", "second": "exp_avg_sq"}  # our names and torch's
@@ -100,12 +101,14 @@ class Checkpoint:
         Raises FormatError for a broken file or one of another model; of the latter nothing is changed.
         """
         self._check_model(parameters)
-        parts = self._parts()
+        parts, remembered = self._parts(), dict(moments(optimizer))
         for name, parameter in parameters.items():
             fill(parameter, parts[f"weights.{name}"], name)
             slot = optimizer.state[parameter]
             slot["step"] = torch.tensor(float(self.state.updates), device=parameter.device)
             for ours, theirs in _MOMENTS.items():
+                if theirs not in remembered[parameter]:
+                    continue
                 slot[theirs] = torch.zeros_like(parameter, requires_grad=False)
                 if f"{ours}.{name}" in self.manifest.tensors:
                     fill(slot[theirs], parts[f"{ours}.{name}"], f"{ours}.{name}")
