@@ -44,6 +44,13 @@ def test_axes(runs):
     assert (cut.x[0], cut.y[0]) == (151 * 512, pytest.approx(1.51e-3)), "what is left out still counts on the axis"
 
 
+def test_the_speed_follows_from_tokens_and_seconds(runs, capsys):
+    ((curve, _),) = curves(runs, ["tokens_per_second"], "step")
+    assert set(curve.y) == {512 / 1.8}
+    assert main(["plot", str(runs[0]), "--y", "tokens_per_second"]) == 0
+    assert "tokens_per_second 284.444" in capsys.readouterr().out
+
+
 def test_runs_are_called_by_what_tells_them_apart(tmp_path):
     for place in ("a/run", "b/run"):
         (tmp_path / place).mkdir(parents=True)

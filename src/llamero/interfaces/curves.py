@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ def names(runs: Sequence[Path]) -> list[str]:
 
 
 def _curve(run: str, log: Log, field: str, axis: Axis, smooth: int, skip: int) -> Curve:
-    steps = [entry for entry in log.steps if entry["step"] > skip]
+    steps = [_with_speed(entry) for entry in log.steps if entry["step"] > skip]
     if not steps:
         raise FormatError(f"{run}: the journal has no steps" + (f" after step {skip}" if skip else ""))
     known = {key for entry in (steps[0], steps[-1]) for key, value in entry.items() if _is_number(value)}
@@ -83,7 +83,15 @@ def _curve(run: str, log: Log, field: str, axis: Axis, smooth: int, skip: int) -
     return Curve(run, field, x, y, average(y, span), np.array(held_out, np.float64).reshape(-1, 2))
 
 
-def _is_number(value: Any) -> bool:
+def _with_speed(entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry with its tokens a second, which follow from what a journal has."""
+    tokens, seconds = entry.get("tokens"), entry.get("seconds")
+    if not (_is_number(tokens) and _is_number(seconds) and seconds):
+        return entry
+    return {"tokens_per_second": tokens / seconds} | entry
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
