@@ -85,8 +85,12 @@ def test_sizes_are_for_all_parts_or_none(tmp_path, capsys, texts):
     capsys.readouterr()
     assert main(["mix", f"{tmp_path}/a=1", "web:3B=1", "--tokens", "3B"]) == 1
     assert "for all or none" in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        main(["mix", "web:3B=1", "--tokens", "many"])
+    for many in ("many", "1e400"):
+        with pytest.raises(SystemExit):
+            main(["mix", "web:3B=1", "--tokens", many])
+        assert f"'{many}' is no number of tokens" in capsys.readouterr().err
+    assert main(["mix", "web:1e400=1", "--tokens", "3B"]) == 1
+    assert "'1e400' is no number of tokens" in capsys.readouterr().err
 
 
 def test_neither_needs_torch():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from pathlib import Path
 
@@ -86,9 +87,10 @@ def _short(count: float) -> str:
 
 def _tokens(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?(?:e\d+)?)([KMBT]?)", text)
-    if found is None:
+    count = float(found[1]) * _UNITS[found[2]] if found else math.inf
+    if count == math.inf:
         raise SettingError(f"{text!r} is no number of tokens, such as 300M or 1.4T")
-    return round(float(found[1]) * _UNITS[found[2]])
+    return round(count)
 
 
 def _count(text: str) -> int:
