@@ -1,5 +1,7 @@
 """Tests of training/optimizer.py: which parameters decay, and the update itself against the formula."""
 
+import math
+
 import pytest
 import torch
 
@@ -39,7 +41,20 @@ def test_the_update_is_that_of_the_paper():
     torch.testing.assert_close(parameter.detach().double(), value, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("wrong", [{"beta1": 1.0}, {"beta2": -0.1}, {"epsilon": 0.0}, {"decay": -1.0}, {"clip": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"beta1": 1.0},
+        {"beta2": -0.1},
+        {"epsilon": 0.0},
+        {"epsilon": math.nan},
+        {"decay": -1.0},
+        {"decay": math.inf},
+        {"decay": math.nan},
+        {"clip": 0.0},
+        {"clip": math.nan},
+    ],
+)
 def test_absurd_constants_are_refused(wrong):
     with pytest.raises(SettingError):
         Constants(**wrong)

@@ -1,6 +1,7 @@
 """Tests of training/recipe.py, presets.py and ramp.py: the papers' numbers, what follows from what, contradictions."""
 
 import json
+import math
 
 import pytest
 
@@ -92,8 +93,12 @@ def test_what_follows_from_a_setting_follows():
         ({"beta1": 1.0}, "beta1"),
         ({"patience": 0}, "patience"),
         ({"average": 3, "keep": 2}, r"average \(3\)"),
+        ({"average": 9}, r"average \(9\): .* 8 checkpoints"),
+        ({"average": 2, "save_every": 0}, r"average \(2\): .* 1 checkpoint"),
         ({"held_out": 0.7}, "held_out"),
         ({"z_loss": -1.0}, "z_loss cannot be negative"),
+        ({"z_loss": math.nan}, "z_loss must be a finite number, got nan"),
+        ({"z_loss": math.inf}, "z_loss must be a finite number, got inf"),
         ({"ramp": "0:1024"}, "the last stage must be the run's own"),
         ({"ramp": "5:1024,2048:4096"}, "begins at 0"),
         ({"ramp": "0:1024,0:4096"}, "after the one before"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -26,7 +27,7 @@ class Constants:
     def __post_init__(self) -> None:
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise SettingError(f"beta1 and beta2 must lie in [0, 1), got {self.beta1} and {self.beta2}")
-        if self.epsilon <= 0 or self.decay < 0 or self.clip <= 0:
+        if not (0 < self.epsilon < math.inf and 0 <= self.decay < math.inf and self.clip > 0):  # nor NaN
             raise SettingError(
                 f"epsilon ({self.epsilon}) and clip ({self.clip}) must be positive, decay ({self.decay}) not negative"
             )

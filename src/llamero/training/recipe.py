@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
@@ -77,12 +78,24 @@ class Recipe:
             raise SettingError(f"cooldown belongs to the schedule wsd, not to {self.schedule}")
         if not 0 <= self.held_out <= 0.5:
             raise SettingError(f"held_out is a share of the text from 0 to 0.5, got {self.held_out}")
-        if not 1 <= self.average <= self.keep:
-            raise SettingError(f"average ({self.average}) is at least 1 and at most what is kept, keep ({self.keep})")
         for name in ("keep_every", "micro", "recompute", "save_every", "validate_every", "sample_every", "z_loss"):
             if getattr(self, name) < 0:
                 raise SettingError(f"{name} cannot be negative, got {getattr(self, name)}")
+        if not math.isfinite(self.z_loss):
+            raise SettingError(f"z_loss must be a finite number, got {self.z_loss}")
+        self._check_average()
         self.rates(), self.constants(), self.limits(), self.batches()  # each refuses what is absurd
+
+    def _check_average(self) -> None:
+        """Refuse a mean of more checkpoints than there will be, before a run that could not end."""
+        if not 1 <= self.average <= self.keep:
+            raise SettingError(f"average ({self.average}) is at least 1 and at most what is kept, keep ({self.keep})")
+        saved = math.ceil(self.steps / self.save_every) if self.save_every > 0 else 1
+        if self.average > saved:
+            raise SettingError(
+                f"average ({self.average}): a run of {self.steps} steps with save_every {self.save_every} has "
+                f"{saved} checkpoint{'s' if saved > 1 else ''} in the end; save more often"
+            )
 
     @property
     def sequences(self) -> int:
