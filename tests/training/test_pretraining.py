@@ -5,6 +5,7 @@ import math
 import os
 import random
 import resource
+import shlex
 import shutil
 import signal
 
@@ -15,6 +16,7 @@ import torch
 import llamero
 from llamero.corpus.tokenize import Job, tokenize
 from llamero.errors import FormatError, ModelNotFound, SettingError, StorageError
+from llamero.formats.gguf import GGUF
 from llamero.formats.lineage import lineage
 from llamero.formats.lineage.check import members, problems
 from llamero.formats.lineage.digest import Hasher
@@ -218,7 +220,7 @@ def test_a_changed_horizon_is_refused_unless_allowed(text, tmp_path):
     with pytest.raises(SettingError, match=r"schedule\.steps 12, and 20"):
         go(text, tmp_path, steps=20)
     heard = Heard()
-    assert go(text, tmp_path, heard, steps=20, allow_change=["schedule.steps"]) is not None
+    assert go(text, tmp_path, heard, steps=20, allow_change="schedule.steps") is not None
     assert heard.reports[0].step == 6
     assert heard.reports[-1].step == 20
     go(text, tmp_path / "wsd", until=5, schedule="wsd")
@@ -237,6 +239,9 @@ def test_changed_text_is_refused(text, tmp_path):
         go(mine, tmp_path / "run", held_out=0.1)
     with pytest.raises(SettingError, match="vocabulary of 300, and 310"):
         go(mine, tmp_path / "run", vocab=310)
+    with pytest.raises(SettingError, match="learnt by bpe, and sentencepiece is asked for"):
+        go(mine, tmp_path / "run", learner="sentencepiece")
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["settings"]["learner"] == "bpe"
 
 
 def test_shards_with_their_tokenizer(text, tmp_path):
@@ -304,6 +309,15 @@ def test_contradictions_are_refused(text, tmp_path, changes, error, words):
     with pytest.raises(error, match=words):
         llamero.train("tiny", **options)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_the_last_words_are_a_command_for_any_names(text, tmp_path, monkeypatch):
+    heard = Heard()
+    path = go(text, tmp_path / "my run's \u00e4", heard, prompt="It's $HOME", steps=2)
+    words = shlex.split(heard.notes[-1].partition("speaks with: ")[2])
+    assert words == ["llamero", "run", "-m", str(path), "It's $HOME"]
+    monkeypatch.chdir(path.parent)
+    assert GGUF.open(go(text, ".", prompt="It's $HOME", steps=2)).metadata["general.name"] == "my run's \u00e4"
 
 
 def test_a_file_where_the_folder_should_be_is_refused(text, tmp_path):

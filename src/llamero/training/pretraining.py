@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -76,7 +77,7 @@ def train(
             Folder(Path(out)),
             name=name,
             until=until,
-            allow_change=allow_change,
+            allow_change=(allow_change,) if isinstance(allow_change, str) else allow_change,
             team=team,
             listener=listener,
         )
@@ -116,9 +117,8 @@ def pretrain(
         return None
     if team.lead:
         _export(recipe, prepared, folder, run)
-        listener.note(
-            f"wrote {folder.model}; it speaks with: llamero run -m {folder.model} {recipe.prompt or 'Once'!r}"
-        )
+        words = shlex.join(["llamero", "run", "-m", str(folder.model), recipe.prompt or "Once"])
+        listener.note(f"wrote {folder.model}; it speaks with: {words}")
     return folder.model
 
 
@@ -172,7 +172,8 @@ def _export(recipe: Recipe, prepared: Prepared, folder: Folder, run: Run) -> Pat
     chosen = last_checkpoints(folder.checkpoints, recipe.average)
     here = recipe.average == 1 and run.team.processes == 1
     values = arrays(run.parameters) if here else average(chosen)
-    about = prepared.tokenizer.to_gguf() | {"general.name": folder.path.name} | _lineage(folder, chosen, recipe)
+    about = prepared.tokenizer.to_gguf() | _lineage(folder, chosen, recipe)
+    about |= {"general.name": folder.path.resolve().name}
     return export(folder.model, recipe.model, values, about, TYPES[recipe.export])
 
 

@@ -143,12 +143,20 @@ def _tokenizer(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -
         learner = learn if recipe.learner == "bpe" else learn_sentencepiece
         definition = learner(_texts(data, recipe.held_out), recipe.model.vocab)
         own = folder.keep_tokenizer(Tokenizer(definition), made_by)
-    if data.tokenizer is None and own.vocab_size != recipe.model.vocab:
-        raise SettingError(
-            f"{folder.path} holds a run with a vocabulary of {own.vocab_size}, and {recipe.model.vocab} is asked for "
-            "now; ask for the same, or name another folder"
-        )
+    if data.tokenizer is None:
+        _check_vocabulary(own, recipe, folder)
     return own
+
+
+def _check_vocabulary(own: Tokenizer, recipe: Recipe, folder: Folder) -> None:
+    """Refuse another size or learner than the recipe's, where the run has its own vocabulary."""
+    learner = "sentencepiece" if own.kind == "spm" else "bpe"
+    for what, has, wanted in (("of", own.vocab_size, recipe.model.vocab), ("learnt by", learner, recipe.learner)):
+        if has != wanted:
+            raise SettingError(
+                f"{folder.path} holds a run with a vocabulary {what} {has}, and {wanted} is asked for now; ask for the "
+                "same, or name another folder"
+            )
 
 
 def _texts(data: Data, share: float) -> Iterator[str]:
