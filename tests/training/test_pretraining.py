@@ -20,6 +20,7 @@ from llamero.formats.gguf import GGUF
 from llamero.formats.lineage import lineage
 from llamero.formats.lineage.check import members, problems
 from llamero.formats.lineage.digest import Hasher
+from llamero.formats.lock import alone
 from llamero.formats.shards import Shards
 from llamero.tokenizer.learn import learn
 from llamero.tokenizer.tokenizer import Tokenizer
@@ -318,6 +319,14 @@ def test_the_last_words_are_a_command_for_any_names(text, tmp_path, monkeypatch)
     assert words == ["llamero", "run", "-m", str(path), "It's $HOME"]
     monkeypatch.chdir(path.parent)
     assert GGUF.open(go(text, ".", prompt="It's $HOME", steps=2)).metadata["general.name"] == "my run's \u00e4"
+
+
+def test_two_processes_do_not_write_one_run(text, tmp_path):
+    go(text, tmp_path / "run", until=3)
+    with alone(tmp_path / "run"), pytest.raises(SettingError, match="run is being written by another process"):
+        go(text, tmp_path / "run")
+    assert len(curve(tmp_path / "run")) == 3
+    assert go(text, tmp_path / "run") is not None
 
 
 def test_a_file_where_the_folder_should_be_is_refused(text, tmp_path):

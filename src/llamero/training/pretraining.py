@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import torch
 from llamero.errors import SettingError
 from llamero.formats.blocks import TYPES
 from llamero.formats.lineage import lineage
+from llamero.formats.lock import alone
 from llamero.model.config import Config
 from llamero.ops.torch_ops import TorchOps
 from llamero.training.checkpoints.averaging import average, last_checkpoints
@@ -98,7 +99,7 @@ def pretrain(
 
     It stops at step `until`, and after the step in which Ctrl-C or SIGTERM comes; the same call goes on exactly. Of a
     team all processes call it; the one that leads writes and tells. Raises SettingError for settings that contradict
-    each other or the run in the folder, before anything long begins.
+    each other or the run in the folder, before anything long begins, and where another process is at that run.
     """
     team = team or Alone()
     listener = listener if listener is not None and team.lead else Listener()
@@ -106,6 +107,20 @@ def pretrain(
     TorchOps(team.device)  # refuses a device that is not here
     recipe = replace(recipe, dtype=_dtype(recipe, folder, team))
     prepared = _prepared(recipe, data, folder, team, listener)
+    with alone(folder.path, wait=False) if team.lead else nullcontext():
+        return _pretrain(prepared, folder, name, until, allow_change, team, listener)
+
+
+def _pretrain(
+    prepared: Prepared,
+    folder: Folder,
+    name: str,
+    until: int | None,
+    allow_change: Collection[str],
+    team: Team,
+    listener: Listener,
+) -> Path | None:
+    """From data that is ready to the model, in a folder that is held."""
     recipe = prepared.recipe
     run, objective = _begin(prepared, folder, team, name, allow_change)
     listener.begin({"preset": name, "settings": recipe.flat(), "data": prepared.source.origin}, run.step)
