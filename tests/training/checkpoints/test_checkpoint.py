@@ -163,6 +163,15 @@ def test_a_broken_one_is_passed_over_and_named(harm, trained, tmp_path):
     assert newest_whole(tmp_path, warn=pytest.fail).state.step == 3
 
 
+def test_broken_ones_ahead_take_no_place_of_those_that_are_kept(trained, tmp_path):
+    save(Saver(tmp_path, keep=Keep(last=3)), trained, 10, 20, 30)
+    for step in (20, 30):
+        cut(tmp_path / f"step-000000{step}" / SHARD)
+    save(Saver(tmp_path, keep=Keep(last=2)), trained, 15)  # gone on from 10
+    assert newest_whole(tmp_path, warn=lambda _: None).state.step == 15
+    assert steps(tmp_path) == [30, 20, 15, 10]
+
+
 def test_if_all_are_broken_nothing_begins_anew(trained, tmp_path):
     save(Saver(tmp_path), trained, 2, 3)
     for path in tmp_path.glob(f"*/{SHARD}"):

@@ -154,7 +154,8 @@ class Saver:
             _write_lineage(hidden, self.made_by, manifest)
         sync_folder(hidden)
         _rename(hidden, self.folder / folder_name(state.step))
-        for step in self.keep.old(steps(self.folder)):
+        done = [step for step in steps(self.folder) if step <= state.step]  # a run that went back has broken ones ahead
+        for step in self.keep.old(done):
             _remove(self.folder / folder_name(step))
         return {}
 
