@@ -36,6 +36,18 @@ def test_a_model_is_raised_and_speaks(text, tmp_path, capsys):
     assert json.loads((out / "run.json").read_text())["settings"]["layers"] == 1
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_broken_checkpoint_is_told_as_all_else_is(text, tmp_path, capsys):
+    words = ["train", "tiny", "--text", text, "--out", str(tmp_path / "my"), "--save-every", "2", *TOY.split()]
+    assert main([*words, "--until", "4"]) == 0
+    (broken,) = (tmp_path / "my").rglob("step-00000004/*.safetensors")
+    broken.write_bytes(broken.read_bytes()[:-1])
+    capsys.readouterr()
+    assert main(words) == 0
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "newer checkpoint" in line)
+    assert line.startswith("going on from ")
+
+
 def test_a_preset_is_shown_without_torch():
     code = "import sys; from llamero.interfaces.cli.main import main; main(sys.argv[1:])"
     code += "; assert 'torch' not in sys.modules"

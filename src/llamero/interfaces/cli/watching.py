@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from functools import cache
@@ -70,4 +71,17 @@ def watching(
         shape = Layout.parse(layout) if layout else Layout() if devices == 1 else None
         if shape is not None:
             trackers.append(Forecasting(hardware, shape, gauge.peak, terminal.note))
+        stack.enter_context(_warnings_as_notes(terminal))
         yield Several([terminal, *trackers])
+
+
+@contextmanager
+def _warnings_as_notes(terminal: Listener) -> Iterator[None]:
+    """Show what Python would show with a line of our code as what it is to the one who trains: a remark."""
+
+    def show(message: Warning | str, *_where: Any, **_more: Any) -> None:
+        terminal.note(str(message))
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
