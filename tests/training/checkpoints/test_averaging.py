@@ -1,6 +1,7 @@
 """Tests of training/checkpoints/averaging.py, `llamero average`, and the mean at the end of a run."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -87,3 +88,15 @@ def test_a_run_may_end_with_the_mean_and_the_command_gives_the_same(tmp_path, ca
     assert [parent.name for parent in parents] == ["step-00000004", "step-00000006", "tokenizer.gguf"]
     assert main(["average", str(run), "--last", "9", "--out", "x.gguf"]) == 1
     assert "--keep" in capsys.readouterr().err
+    capsys.readouterr()
+    shutil.copytree(run, tmp_path / "other")
+    for words, said in (
+        ([run, "--last", "0"], "--last must be at least 1, got 0"),
+        ([run / "checkpoints"], "checkpoints is no checkpoint: it holds no manifest.json; give a run's folder"),
+        ([run / "model.gguf"], "model.gguf is no folder; give a run's folder"),
+        ([run / "gone"], "gone is not there; give a run's folder"),
+        ([chosen[0], tmp_path / "other/checkpoints/step-00000006"], "are of different runs"),
+    ):
+        assert main(["average", *map(str, words), "--out", str(tmp_path / "x.gguf")]) == 1
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "x.gguf").exists()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from llamero.errors import ModelNotFound, SettingError
 from llamero.formats.blocks import TYPES
 from llamero.formats.lineage import lineage
 from llamero.interfaces.cli.progress import progress
 from llamero.training.recipe import Export
+
+if TYPE_CHECKING:
+    from llamero.training.folder import Folder
 
 EXAMPLES = """\
 examples:
@@ -30,24 +33,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Average and write."""
-    from llamero.training.checkpoints.averaging import average, last_checkpoints
-    from llamero.training.checkpoints.checkpoint import steps
+    from llamero.training.checkpoints.averaging import average
     from llamero.training.export import check_kind, export
-    from llamero.training.folder import Folder
 
-    for path in args.path:
-        if not path.is_dir():
-            raise ModelNotFound(f"{path} is not there; give a run's folder, or checkpoints of one")
-    if (args.path[0] / "checkpoints").is_dir():
-        if len(args.path) > 1:
-            raise SettingError("give one run, or several checkpoints of one")
-        folder = Folder(args.path[0])
-        last = max(len(steps(folder.checkpoints)), 1) if args.last is None else args.last
-        chosen = last_checkpoints(folder.checkpoints, last)
-    else:
-        if args.last is not None:
-            raise SettingError("--last belongs to a run's folder")
-        chosen, folder = args.path, Folder(args.path[0].resolve().parents[1])
+    folder, chosen = _chosen(args)
     config, tokenizer, kind = folder.config(), folder.tokenizer(), TYPES[args.export]
     check_kind(kind, config)
     with progress("reading", "checkpoints") as bar:
@@ -59,3 +48,35 @@ def run(args: argparse.Namespace) -> int:
     export(args.out, config, weights, about, kind)
     print(f"{args.out}: the mean of {', '.join(path.name for path in chosen)}")
     return 0
+
+
+def _chosen(args: argparse.Namespace) -> tuple[Folder, list[Path]]:
+    """The run's folder, and those of its checkpoints that are meant."""
+    from llamero.training.checkpoints.averaging import last_checkpoints
+    from llamero.training.checkpoints.checkpoint import steps
+    from llamero.training.checkpoints.manifest import NAME as MANIFEST
+    from llamero.training.folder import Folder
+
+    if args.last is not None and args.last < 1:
+        raise SettingError(f"--last must be at least 1, got {args.last}")
+    for path in args.path:
+        if not path.is_dir():
+            wrong = "is no folder" if path.exists() else "is not there"
+            raise ModelNotFound(f"{path} {wrong}; give a run's folder, or checkpoints of one")
+    if (args.path[0] / "checkpoints").is_dir():
+        if len(args.path) > 1:
+            raise SettingError("give one run, or several checkpoints of one")
+        folder = Folder(args.path[0])
+        last = max(len(steps(folder.checkpoints)), 1) if args.last is None else args.last
+        return folder, last_checkpoints(folder.checkpoints, last)
+    if args.last is not None:
+        raise SettingError("--last belongs to a run's folder")
+    chosen = [path.resolve() for path in args.path]
+    for given, path in zip(args.path, chosen, strict=True):
+        if not (path / MANIFEST).is_file():
+            raise ModelNotFound(
+                f"{given} is no checkpoint: it holds no {MANIFEST}; give a run's folder, or checkpoints of one"
+            )
+        if path.parents[1] != chosen[0].parents[1]:
+            raise SettingError(f"{args.path[0]} and {given} are of different runs; give checkpoints of one")
+    return Folder(chosen[0].parents[1]), chosen
