@@ -112,6 +112,15 @@ def test_contradictions_are_refused(wrong, words):
         preset("tiny", **wrong)
 
 
+def test_the_example_of_a_ramp_is_one():
+    with pytest.raises(SettingError) as refused:
+        preset("llama-3-8b", ramp="a lot")
+    example = str(refused.value).partition("such as ")[2]
+    batch = int(example.partition(":")[2].partition("@")[0])
+    recipe = preset("llama-3-8b", ramp=f"0:4194304@4096,{example}", batch=batch)
+    assert [stage.batch for stage in recipe.batches().stages] == [4194304, batch]
+
+
 def test_an_unknown_preset_is_refused_with_the_nearest():
     with pytest.raises(SettingError, match="did you mean 'llama-2-7b'"):
         preset("lama-2-7b")

@@ -123,7 +123,7 @@ def _stage(part: str, context: int) -> tuple[int, int, int]:
         return _number(tokens), _number(batch), int(length) if length else context
     except ValueError as error:
         raise SettingError(
-            f"ramp: {part!r} is not TOKENS:BATCH or TOKENS:BATCH@CONTEXT, such as 252M:8M@8192"
+            f"ramp: {part!r} is not TOKENS:BATCH or TOKENS:BATCH@CONTEXT, such as 252M:8388608@8192"
         ) from error
 
 
