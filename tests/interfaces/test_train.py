@@ -82,6 +82,14 @@ def test_mistakes_are_one_clear_line(words, said, tmp_path, monkeypatch, capsys)
     assert error.count("\n") == 1
 
 
+def test_too_large_a_model_is_told_before_and_when_memory_ends(text, tmp_path, capsys):
+    words = f"--text {text} --out {tmp_path / 'my'} {TOY} --dim 32768 --ffn-dim 2147483647"  # beyond all addresses
+    assert main(["train", "tiny", *words.split()]) == 1
+    *_, warned, ended = capsys.readouterr().err.splitlines()
+    assert warned.startswith("this run may not fit: about ")
+    assert ended.startswith("llamero train: out of memory: a smaller --micro, ")
+
+
 def test_an_unknown_flag_is_refused_with_the_nearest(capsys):
     with pytest.raises(SystemExit):
         main(["train", "tiny", "--stepz", "3"])

@@ -152,7 +152,7 @@ def test_all_are_told():
 def test_the_forecast_stands_beside_what_is_measured():
     said = []
     listener = Forecasting(lambda: HARDWARE, Layout(), lambda: 123e6, said.append)
-    listener.begin(SETTINGS, 0)
+    listener.ready(SETTINGS)
     planned = forecast(TINY, HARDWARE)
     for step in range(1, 40):
         listener.step(report(step))
@@ -163,7 +163,7 @@ def test_the_forecast_stands_beside_what_is_measured():
 
 def test_a_run_that_may_not_fit_is_warned_of():
     said = []
-    Forecasting(lambda: replace(HARDWARE, memory=1e6), Layout(), lambda: 0.0, said.append).begin(SETTINGS, 0)
+    Forecasting(lambda: replace(HARDWARE, memory=1e6), Layout(), lambda: 0.0, said.append).ready(SETTINGS)
     assert re.search("may not fit: about .* --recompute 1 takes less", said[0])
 
 

@@ -35,8 +35,7 @@ class Forecasting(Listener):
         self._steps = self._tokens = 0
         self._seconds = 0.0
 
-    def begin(self, settings: Mapping[str, Any], step: int) -> None:
-        del step
+    def ready(self, settings: Mapping[str, Any]) -> None:
         hardware = self._hardware()
         if hardware is None:
             return

@@ -18,6 +18,9 @@ class Listener:
         del title, unit
         yield lambda _done, _total: None
 
+    def ready(self, settings: Mapping[str, Any]) -> None:
+        """The data is there; next a model of these settings takes its memory."""
+
     def begin(self, settings: Mapping[str, Any], step: int) -> None:
         """Training begins after `step` steps, with these settings."""
 

@@ -122,8 +122,10 @@ def _pretrain(
 ) -> Path | None:
     """From data that is ready to the model, in a folder that is held."""
     recipe = prepared.recipe
+    settings = {"preset": name, "settings": recipe.flat(), "data": prepared.source.origin}
+    listener.ready(settings)
     run, objective = _begin(prepared, folder, team, name, allow_change)
-    listener.begin({"preset": name, "settings": recipe.flat(), "data": prepared.source.origin}, run.step)
+    listener.begin(settings, run.step)
     stop = Interruption(lambda signal: listener.note(f"{signal}: finishing this step, then saving; once more ends it"))
     with closing(Journal(folder.path if team.lead else None, run.step)) as journal, stop:
         run.train(Observer(run, objective, prepared, folder, journal, listener), until, stop)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from llamero.errors import SettingError
+from llamero.errors import DeviceError, SettingError
 from llamero.interfaces.cli.terminal import table
 from llamero.interfaces.devices import cores
 
@@ -20,7 +22,7 @@ examples:
   llamero train 15m --text *.txt --out runs/15m --steps 5000 --batch 65536 --sample-every 500
   llamero train tiny --text a.txt --out runs/wide --dim 256 --heads 8 --kv-heads 4 --ffn-dim 768 --optimizer muon
   llamero train 110m --shards stories/=0.8 books/=2x --tokenizer tokenizer.gguf --out runs/mix
-  llamero train llama-2-7b --shards corpus/ --tokenizer tokenizer.model --out runs/7b --device cuda
+  llamero train 1b --shards corpus/ --tokenizer tokenizer.model --out runs/1b --device cuda
   torchrun --nproc-per-node 8 -m llamero train llama-3-8b --shards web --tokenizer t.json \\
       --out runs/8b --device cuda --layout shard=4,tensor=2
   llamero train tiny --list                              the presets and their constants
@@ -87,7 +89,8 @@ def run(args: argparse.Namespace) -> int:
     except ModuleNotFoundError as error:
         raise SettingError(f'training needs {error.name}: pip install "llamero[train]"') from error
     large = sum(Path(file).stat().st_size for file in args.text if Path(file).exists()) > _LARGE
-    with watching(Path(args.out), args.device, args.layout, args.plain, args.tensorboard, args.wandb) as listener:
+    watched = watching(Path(args.out), args.device, args.layout, args.plain, args.tensorboard, args.wandb)
+    with watched as listener, _told_of_memory(args.preset):
         train(
             args.preset,
             out=args.out,
@@ -104,3 +107,19 @@ def run(args: argparse.Namespace) -> int:
             **given,
         )
     return 0
+
+
+@contextmanager
+def _told_of_memory(name: str) -> Iterator[None]:
+    """Say what takes less where memory ends: Python's, a GPU's, or a CPU's, for which torch has no type of error."""
+    import torch
+
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)):
+            raise
+        raise DeviceError(
+            "out of memory: a smaller --micro, --recompute 1, a shorter --context or a smaller model takes less; "
+            f"`llamero plan {name}` says what takes how much"
+        ) from error

@@ -32,6 +32,10 @@ class Several(Listener):
         with self._all[0].stage(title, unit) as told:
             yield told
 
+    def ready(self, settings: Mapping[str, Any]) -> None:
+        for listener in self._all:
+            listener.ready(settings)
+
     def begin(self, settings: Mapping[str, Any], step: int) -> None:
         for listener in self._all:
             listener.begin(settings, step)
