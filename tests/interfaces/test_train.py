@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from llamero.interfaces.cli import train as command
 from llamero.interfaces.cli.main import main
 
 TOY = (
@@ -88,6 +89,16 @@ def test_too_large_a_model_is_told_before_and_when_memory_ends(text, tmp_path, c
     *_, warned, ended = capsys.readouterr().err.splitlines()
     assert warned.startswith("this run may not fit: about ")
     assert ended.startswith("llamero train: out of memory: a smaller --micro, ")
+
+
+def test_a_folder_of_texts_is_as_large_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_LARGE", 10)
+    (tmp_path / "a.txt").write_text("12345")
+    assert not command.large([str(tmp_path)])
+    (tmp_path / "b.txt").write_text("1234567")
+    assert command.large([str(tmp_path)])
+    assert command.large([str(tmp_path / "a.txt"), str(tmp_path / "b.txt")])
+    assert not command.large([str(tmp_path / "nowhere")])
 
 
 def test_an_unknown_flag_is_refused_with_the_nearest(capsys):

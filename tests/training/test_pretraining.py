@@ -321,6 +321,15 @@ def test_the_last_words_are_a_command_for_any_names(text, tmp_path, monkeypatch)
     assert GGUF.open(go(text, ".", prompt="It's $HOME", steps=2)).metadata["general.name"] == "my run's \u00e4"
 
 
+def test_a_run_inside_its_folder_of_texts_is_refused(text, tmp_path):
+    """Its samples and its journal would be read as texts when it goes on."""
+    (tmp_path / "texts").mkdir()
+    shutil.copy(text, tmp_path / "texts")
+    with pytest.raises(SettingError, match="lies in the folder of its texts"):
+        go(tmp_path / "texts", tmp_path / "texts" / "run")
+    assert go(tmp_path / "texts", tmp_path / "run", until=3) is None
+
+
 def test_two_processes_do_not_write_one_run(text, tmp_path):
     go(text, tmp_path / "run", until=3)
     with alone(tmp_path / "run"), pytest.raises(SettingError, match="run is being written by another process"):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
-from llamero.errors import DeviceError, SettingError
+from llamero.corpus.texts import text_files
+from llamero.errors import DeviceError, ModelNotFound, SettingError
 from llamero.interfaces.cli.terminal import table
 from llamero.interfaces.devices import cores
 
@@ -88,7 +89,6 @@ def run(args: argparse.Namespace) -> int:
         from llamero.training.pretraining import train
     except ModuleNotFoundError as error:
         raise SettingError(f'training needs {error.name}: pip install "llamero[train]"') from error
-    large = sum(Path(file).stat().st_size for file in args.text if Path(file).exists()) > _LARGE
     watched = watching(Path(args.out), args.device, args.layout, args.plain, args.tensorboard, args.wandb)
     with watched as listener, _told_of_memory(args.preset):
         train(
@@ -97,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
             text=args.text,
             shards=args.shards,
             tokenizer=args.tokenizer,
-            workers=args.workers if args.workers is not None else cores() if large else 1,
+            workers=args.workers if args.workers is not None else cores() if large(args.text) else 1,
             until=args.until,
             allow_change=args.allow_change,
             device=args.device,
@@ -107,6 +107,14 @@ def run(args: argparse.Namespace) -> int:
             **given,
         )
     return 0
+
+
+def large(texts: Sequence[str]) -> bool:
+    """Whether it pays to tokenize these files, and those in folders, in several processes."""
+    try:
+        return sum(file.stat().st_size for file in text_files(map(Path, texts))) > _LARGE
+    except ModelNotFound:  # which is told in its turn
+        return False
 
 
 @contextmanager

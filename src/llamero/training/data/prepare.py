@@ -71,6 +71,9 @@ def prepare(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -> P
 
     Raises SettingError where the run's folder was made from other data or settings; ModelNotFound for a missing file.
     """
+    for path in data.text:
+        if path.is_dir() and folder.path.resolve().is_relative_to(path.resolve()):
+            raise SettingError(f"{folder.path} lies in the folder of its texts, {path}; name a folder outside of it")
     tokenizer = _tokenizer(recipe, data, folder, listener)
     recipe = replace(recipe, model=replace(recipe.model, vocab=tokenizer.vocab_size))
     prompt = len(tokenizer.encode(recipe.prompt))
