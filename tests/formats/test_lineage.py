@@ -127,6 +127,17 @@ def test_writing_again_lists_the_files_that_are_there_now(tmp_path: Path) -> Non
     assert sorted(found.record.files) == ["a", "b"]
 
 
+def test_a_folder_of_another_kind_is_left_alone(tmp_path: Path) -> None:
+    lineage.check_free(tmp_path / "nowhere", "run")
+    lineage.check_free(tmp_path, "run")
+    lineage.record(tmp_path, kind="run", living=True)
+    lineage.check_free(tmp_path, "run")
+    with pytest.raises(SettingError, match="holds a lineage of kind 'run', which would be lost"):
+        lineage.check_free(tmp_path, "shards")
+    (tmp_path / "lineage.json").write_text("{}")  # no lineage that could be lost
+    lineage.check_free(tmp_path, "shards")
+
+
 def test_large_parents_are_taken_at_their_word_unless_they_look_touched(tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     shards.mkdir()

@@ -15,6 +15,7 @@ import torch
 
 import llamero
 from llamero.corpus.tokenize import Job, tokenize
+from llamero.corpus.vocabulary import Lesson, learn_tokenizer
 from llamero.errors import FormatError, ModelNotFound, SettingError, StorageError
 from llamero.formats.gguf import GGUF
 from llamero.formats.lineage import lineage
@@ -328,6 +329,20 @@ def test_a_run_inside_its_folder_of_texts_is_refused(text, tmp_path):
     with pytest.raises(SettingError, match="lies in the folder of its texts"):
         go(tmp_path / "texts", tmp_path / "texts" / "run")
     assert go(tmp_path / "texts", tmp_path / "run", until=3) is None
+
+
+def test_a_folder_holds_one_kind_of_artefact(text, tmp_path):
+    """A second one would write its lineage over that of the first."""
+    go(text, tmp_path / "run", until=3)
+    vocabulary = tmp_path / "run" / "tokenizer.gguf"
+    with pytest.raises(SettingError, match="kind 'run'"):
+        tokenize(Job(texts=(text,), tokenizer=vocabulary, out=tmp_path / "run"))
+    with pytest.raises(SettingError, match="kind 'run'"):
+        learn_tokenizer(Lesson(texts=(text,), out=tmp_path / "run", size=300))
+    tokenize(Job(texts=(text,), tokenizer=vocabulary, out=tmp_path / "shards"))
+    with pytest.raises(SettingError, match="kind 'shards'"):
+        go(text, tmp_path / "shards")
+    assert lineage.read(tmp_path / "run").record.kind == "run"
 
 
 def test_two_processes_do_not_write_one_run(text, tmp_path):

@@ -55,6 +55,7 @@ def tokenize(job: Job, tell: Tell = lambda _what, _done, _total: None) -> Shards
     Raises SettingError where the folder holds a set, or part of one, of other texts or settings.
     """
     is_held_out("", job.hold_out)  # a wrong share is refused before anything is read
+    lineage.check_free(job.out, "shards")
     files = text_files(job.texts)
     settings = {"field": job.field, "separator": job.separator, "hold_out": job.hold_out, "shard": job.shard}
     made_by = lineage.compose(

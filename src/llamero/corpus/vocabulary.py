@@ -70,6 +70,7 @@ def learn_tokenizer(lesson: Lesson, tell: Tell = lambda _what, _done, _total: No
     Memory holds the texts' different words and one document. Raises ModelNotFound for missing texts, FormatError for
     what is not UTF-8, SettingError and TokenizerError where size and texts do not go together.
     """
+    lineage.check_free(lesson.out, "tokenizer")
     files = text_files(lesson.texts)
     made_by = lineage.compose(
         "tokenizer",

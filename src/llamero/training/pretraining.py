@@ -105,6 +105,7 @@ def pretrain(
     listener = listener if listener is not None and team.lead else Listener()
     check_kind(TYPES[recipe.export], recipe.model)
     TorchOps(team.device)  # refuses a device that is not here
+    lineage.check_free(folder.path, "run")
     recipe = replace(recipe, dtype=_dtype(recipe, folder, team))
     prepared = _prepared(recipe, data, folder, team, listener)
     with alone(folder.path, wait=False) if team.lead else nullcontext():

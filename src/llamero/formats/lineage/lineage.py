@@ -12,7 +12,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata as installed
@@ -98,6 +98,18 @@ def write(path: Path, lineage: Lineage, *, files: Mapping[str, Digest] | None = 
     with atomic_file(place) as file:
         file.write(f"{text}\n".encode())
     return place
+
+
+def check_free(folder: Path, kind: str) -> None:
+    """Raise SettingError where the folder is an artefact of another kind: its lineage would be written over."""
+    old = None
+    with suppress(FormatError):
+        old = _read_file(folder / FILE_NAME)
+    if old is not None and old.record.kind != kind:
+        raise SettingError(
+            f"{folder} holds a lineage of kind {old.record.kind!r}, which would be lost; name another folder, "
+            f"or move {FILE_NAME} away"
+        )
 
 
 def record(path: Path, *, living: bool = False, **about: Any) -> Lineage:

@@ -134,6 +134,7 @@ def _convert(args: argparse.Namespace) -> int:
     there = [args.out / name for name in FILES] if args.to == "folder" else [args.out]
     if not args.overwrite and (old := [path for path in there if path.exists()]):
         raise SettingError(f"{old[0]} is there already; name another, or --overwrite it")
+    lineage.check_free(args.out, "tokenizer")
     tokenizer = load_tokenizer(args.source)
     with progress("hashing", "bytes") as bar:
         made_by = lineage.compose("tokenizer", parents=[("tokenizer", Path(args.source))], progress=bar)
