@@ -229,6 +229,22 @@ def test_a_changed_horizon_is_refused_unless_allowed(text, tmp_path):
     assert go(text, tmp_path / "wsd", schedule="wsd", steps=20, allow_change=["steps"]) is not None
 
 
+def test_a_setting_that_only_the_run_before_has_may_change(text, tmp_path):
+    go(text, tmp_path, until=5, schedule="wsd", ramp="0:64,256:128")
+    changes = ["schedule", "ramp"]
+    with pytest.raises(SettingError, match=r"let it change with `--allow-change schedule\.decay`"):
+        go(text, tmp_path, allow_change=changes)
+    heard = Heard()
+    assert go(text, tmp_path, heard, allow_change=[*changes, "schedule.decay", "floor"]) is not None
+    assert heard.reports[0].step == 6
+
+
+def test_what_may_change_is_called_as_its_flag_is(text, tmp_path):
+    go(text, tmp_path, until=5)
+    changes = {"rate": 1e-4, "batch": 64, "optimizer": "muon"}
+    assert go(text, tmp_path, allow_change=list(changes), **changes) is not None
+
+
 def test_changed_text_is_refused(text, tmp_path):
     mine = tmp_path / "mine.txt"
     mine.write_text(text.read_text())

@@ -94,13 +94,14 @@ class Run:
         self.optimizer = optimizer(parameters, settings.constants)
         self.guard = Guard(settings.limits)
         self.step, self.updates = 0, 0
-        allowed = {key for name in changed for key in _named(name, self.origin)}
         self.saver = (
             None if folder is None else Saver(folder / "checkpoints", self.team, settings.keep, made_by=made_by)
         )
         saved = None if self.saver is None else self.saver.newest()
+        then = self._defaults | (saved.state.origin if saved is not None else {})
+        allowed = {key for name in changed for key in _named(name, then | self.origin)}
         if saved is not None:
-            _check_same(self._defaults | saved.state.origin, self.origin, allowed, saved.path)
+            _check_same(then, self.origin, allowed, saved.path)
             saved.restore(parameters, self.optimizer)
             self.step, self.updates = saved.state.step, saved.state.updates
             self.guard.restore(saved.state.memory.get("guard", []))

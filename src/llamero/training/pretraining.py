@@ -8,7 +8,7 @@ from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import torch
 
@@ -37,6 +37,8 @@ from llamero.training.team.crew import Crew, join
 from llamero.training.team.layout import Layout
 from llamero.training.team.sharded import place
 from llamero.training.team.team import Alone, Team
+
+_KEPT_AS: Final = {"rate": "schedule.peak", "batch": "sequences", "optimizer": "constants.kind"}  # by a checkpoint
 
 
 def train(
@@ -179,7 +181,7 @@ def _begin(
 
 def _following(allow_change: Collection[str], recipe: Recipe) -> set[str]:
     """The settings that may change, with those that follow from another horizon."""
-    changes = set(allow_change)
+    changes = {_KEPT_AS.get(name, name) for name in allow_change}
     if changes & {"steps", "schedule.steps"}:
         changes |= {"schedule.warmup"} if recipe.schedule == "cosine" else {"schedule.warmup", "schedule.decay"}
     return changes
