@@ -218,6 +218,15 @@ def test_mistakes_are_named(runs, capsys, words, message):
     assert message in capsys.readouterr().err
 
 
+def test_what_others_wrote_into_a_journal_is_passed_over(tmp_path):
+    lines = ['{"step": 1, "loss": 2, "tokens": "many", "seconds": null}', '{"step": 2, "loss": 1, "tokens": 5}']
+    lines += ['{"event": "validation", "step": 2}', '{"event": "validation", "step": 2, "loss": "low"}']
+    (tmp_path / "log.jsonl").write_text("\n".join(lines) + "\n")
+    ((curve,),) = curves([tmp_path], ["loss"], "tokens")
+    assert (curve.x.tolist(), curve.y.tolist(), len(curve.held_out)) == ([0, 5], [2, 1], 0)
+    assert main(["plot", str(tmp_path), "--x", "time"]) == 0
+
+
 def test_a_folder_without_a_run_is_named(tmp_path, capsys):
     assert main(["plot", str(tmp_path)]) == 1
     assert "there is no journal of a run" in capsys.readouterr().err

@@ -77,7 +77,8 @@ def _curve(run: str, log: Log, field: str, axis: Axis, smooth: int, skip: int) -
     held_out = [
         (place[event["step"]], event["loss"])
         for event in log.events
-        if field == "loss" and event["event"] == "validation" and event["step"] in place and event["step"] > skip
+        if field == "loss" and event["event"] == "validation" and _is_number(event.get("loss"))
+        if event["step"] in place and event["step"] > skip
     ]
     span = smooth or (1 if field in _SMOOTH else max(len(y) // _PARTS, 1))
     return Curve(run, field, x, y, average(y, span), np.array(held_out, np.float64).reshape(-1, 2))
@@ -100,7 +101,8 @@ def _along(steps: Iterable[dict[str, Any]], axis: Axis) -> list[float]:
     if axis == "step":
         return [entry["step"] for entry in steps]
     name, unit = ("tokens", 1.0) if axis == "tokens" else ("seconds", 3600.0)
-    return list(np.cumsum([float(entry.get(name, 0)) for entry in steps]) / unit)
+    taken = [entry.get(name) for entry in steps]
+    return list(np.cumsum([float(value) if _is_number(value) else 0.0 for value in taken]) / unit)
 
 
 def average(y: Floats, steps: int) -> Floats:
