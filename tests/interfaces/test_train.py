@@ -49,6 +49,16 @@ def test_a_broken_checkpoint_is_told_as_all_else_is(text, tmp_path, capsys):
     assert line.startswith("going on from ")
 
 
+def test_a_run_goes_on_when_nobody_reads_what_it_says(text, tmp_path):
+    out = tmp_path / "my"
+    words = [sys.executable, "-m", "llamero", "train", "tiny", "--text", text, "--out", str(out), *TOY.split()]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as run:
+        run.stdout.readline()
+        run.stdout.close()
+    assert run.returncode == 0
+    assert (out / "model.gguf").exists()
+
+
 def test_a_preset_is_shown_without_torch():
     code = "import sys; from llamero.interfaces.cli.main import main; main(sys.argv[1:])"
     code += "; assert 'torch' not in sys.modules"

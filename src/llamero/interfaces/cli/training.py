@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from llamero.interfaces.cli.progress import progress
@@ -16,7 +16,10 @@ _PAUSE = 5.0  # seconds between lines
 
 
 class TrainingTerminal(Listener):
-    """Lines on standard output; what a person should know, and progress, on stderr."""
+    """Lines on standard output; what a person should know, and progress, on stderr.
+
+    A run goes on when nobody reads them any more.
+    """
 
     def __init__(self) -> None:
         self._said = time.monotonic()
@@ -28,10 +31,11 @@ class TrainingTerminal(Listener):
             yield bar
 
     def begin(self, settings: Mapping[str, Any], step: int) -> None:
-        table(settings["settings"])
         self._steps = settings["settings"]["steps"]
+        with suppress(BrokenPipeError):
+            table(settings["settings"])
         if step:
-            note(f"going on after step {step}")
+            self.note(f"going on after step {step}")
 
     def step(self, report: Report) -> None:
         self._tokens += report.tokens
@@ -39,7 +43,7 @@ class TrainingTerminal(Listener):
         if time.monotonic() - self._said < _PAUSE and report.step != self._steps:
             return
         speed = self._tokens / self._seconds if self._seconds else 0.0
-        write(
+        self._write(
             f"step {report.step:6}/{self._steps}  loss {report.loss:.4f}  norm {report.norm:.2f}  "
             f"rate {report.rate:.2e}  {speed:,.0f} tokens/s\n"
         )
@@ -47,12 +51,17 @@ class TrainingTerminal(Listener):
 
     def event(self, name: str, step: int, values: Mapping[str, Any]) -> None:
         if name == "validation":
-            write(f"step {step:6}  held-out loss {values['loss']:.4f}, {values['bits_per_byte']:.4f} bits/byte\n")
+            self._write(f"step {step:6}  held-out loss {values['loss']:.4f}, {values['bits_per_byte']:.4f} bits/byte\n")
         elif name == "sample":
-            write(f"step {step:6}  sample: {values['text']}\n")
+            self._write(f"step {step:6}  sample: {values['text']}\n")
         elif name == "skipped":
             shown = ", ".join(values["documents"][:3])
-            write(f"step {step:6}  skipped: {values['reason']}; the batch held {shown}, ... (all in log.jsonl)\n")
+            self._write(f"step {step:6}  skipped: {values['reason']}; the batch held {shown}, ... (all in log.jsonl)\n")
 
     def note(self, text: str) -> None:
-        note(text)
+        with suppress(BrokenPipeError):
+            note(text)
+
+    def _write(self, text: str) -> None:
+        with suppress(BrokenPipeError):
+            write(text)
