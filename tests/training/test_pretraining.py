@@ -361,6 +361,14 @@ def test_a_folder_holds_one_kind_of_artefact(text, tmp_path):
     assert lineage.read(tmp_path / "run").record.kind == "run"
 
 
+def test_names_without_unicode(text, tmp_path):
+    odd = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    shutil.copy(text, odd)
+    path = go(odd, tmp_path / os.fsdecode(b"r\xe9"), steps=2)
+    assert GGUF.open(path).metadata["general.name"] == "r\\udce9"
+    assert go(odd, path.parent, steps=2) == path
+
+
 def test_two_processes_do_not_write_one_run(text, tmp_path):
     go(text, tmp_path / "run", until=3)
     with alone(tmp_path / "run"), pytest.raises(SettingError, match="run is being written by another process"):

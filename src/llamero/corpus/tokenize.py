@@ -65,7 +65,9 @@ def tokenize(job: Job, tell: Tell = lambda _what, _done, _total: None) -> Shards
         progress=lambda done, total: tell("hashing", done, total),
     )
     texts = [parent for parent in made_by.record.parents if parent.role == "text"]
-    plan = {"texts": [[text.name, text.digest.bytes, text.digest.sha256] for text in texts], **settings}
+    named = [text.name.encode("utf-8", "backslashreplace").decode() for text in texts]  # a name may be no Unicode
+    hashed = [[name, text.digest.bytes, text.digest.sha256] for name, text in zip(named, texts, strict=True)]
+    plan = {"texts": hashed, **settings}
     plan["tokenizer"] = load_tokenizer(job.tokenizer).fingerprint()
     with alone(job.out):  # of several processes that ask for the same set one makes it
         if not _begun(job.out, plan):

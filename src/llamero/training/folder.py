@@ -33,6 +33,11 @@ class Folder:
             raise SettingError(f"{self.path} is a file; a run needs a folder of its own")
 
     @property
+    def name(self) -> str:
+        """The folder's name; what in it is no Unicode is spelt out."""
+        return self.path.resolve().name.encode("utf-8", "backslashreplace").decode()
+
+    @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 

@@ -170,7 +170,7 @@ def _begin(
         placed.ops, placed.weights, recompute=recipe.recompute, stream=placed.stream, z_loss=recipe.z_loss
     )
     settings = {"preset": name, **recipe.flat()}
-    made_by = lineage.compose("run", name=folder.path.resolve().name, parents=prepared.parents, settings=settings)
+    made_by = lineage.compose("run", name=folder.name, parents=prepared.parents, settings=settings)
     changes = _following(allow_change, recipe)
     run = Run(placed.parameters, objective, prepared.source, _settings(recipe), folder.path, changes, team, made_by)
     if team.lead:
@@ -193,7 +193,7 @@ def _export(recipe: Recipe, prepared: Prepared, folder: Folder, run: Run) -> Pat
     here = recipe.average == 1 and run.team.processes == 1
     values = arrays(run.parameters) if here else average(chosen)
     about = prepared.tokenizer.to_gguf() | _lineage(folder, chosen, recipe)
-    about |= {"general.name": folder.path.resolve().name}
+    about |= {"general.name": folder.name}
     return export(folder.model, recipe.model, values, about, TYPES[recipe.export])
 
 

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         weights = average(chosen, bar)
     parents = [*(("checkpoint", path) for path in chosen), *((("tokenizer", folder.vocabulary),) if tokenizer else ())]
     made_by = lineage.compose("model", name=args.out.name, parents=parents, settings={"stored as": args.export})
-    about = {"general.name": folder.path.resolve().name} | (tokenizer.to_gguf() if tokenizer else {})
+    about = {"general.name": folder.name} | (tokenizer.to_gguf() if tokenizer else {})
     about |= lineage.inside(args.out, made_by)
     export(args.out, config, weights, about, kind)
     print(f"{args.out}: the mean of {', '.join(path.name for path in chosen)}")
