@@ -285,6 +285,8 @@ def test_shards_with_their_tokenizer(text, tmp_path):
     llamero.train("tiny", **given | {"shards": mixed, "out": tmp_path / "mixed"}, **options)
     data = json.loads((tmp_path / "mixed" / "run.json").read_text())["data"]
     assert (data["mix.shards"], data["mix.more"]) == ("1/4", "3/4")
+    llamero.train("tiny", **given | {"shards": mixed[::-1], "out": tmp_path / "turned"}, **options)
+    assert curve(tmp_path / "turned") == curve(tmp_path / "mixed"), "in whatever order the parts are named"
     with pytest.raises(SettingError, match="another tokenizer"):
         llamero.train("tiny", **given | {"tokenizer": _other(tmp_path), "out": tmp_path / "third"}, **options)
     with pytest.raises(SettingError, match="--tokenizer"):

@@ -177,7 +177,8 @@ def _streams(
     streams, shares = open_mix([str(word) for word in data.shards], recipe.batches().before(recipe.steps))
     for share in shares if len(shares) > 1 else ():
         listener.note(f"{share.name}: {float(share.proportion):.2%} of all tokens, {float(share.epochs):.2f} epochs")
-    return streams, {share.name: share.proportion for share in shares}
+    # by name, so that the order of all data is the same in whatever order the parts are given
+    return dict(sorted(streams.items())), {share.name: share.proportion for share in shares}
 
 
 def _tokenized(recipe: Recipe, data: Data, folder: Folder, listener: Listener) -> Shards:
