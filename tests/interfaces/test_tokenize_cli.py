@@ -1,6 +1,7 @@
 """Tests of `llamero tokenize` and `llamero mix`: texts to shards, and what a mixture of them comes to."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,20 @@ def test_a_mixture_is_shown_before_it_is_used(texts, tmp_path, capsys):
     assert lines[2].split()[:3] == ["b", "25.00%", "1.00"]
     assert main(["mix", f"{tmp_path}/a=3x", f"{tmp_path}/b=1x"]) == 0
     assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_a_byte_that_changed_by_itself_is_found_when_asked(texts, tmp_path, capsys):
+    """As a failing disk changes it: the file's time tells nothing."""
+    write(texts, tmp_path / "a")
+    words = ["mix", f"{tmp_path}/a=1", "--tokens", "1M", "--verify"]
+    assert main(words) == 0
+    shard = tmp_path / "a" / "00000.shard"
+    time, raw = shard.stat().st_mtime_ns, bytearray(shard.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    shard.write_bytes(raw)
+    os.utime(shard, ns=(time, time))
+    assert main(words) == 1
+    assert "00000.shard: the data has changed" in capsys.readouterr().err
 
 
 def test_llamas_table_without_its_data(capsys):

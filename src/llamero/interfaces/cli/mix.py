@@ -50,7 +50,7 @@ def _opened(args: argparse.Namespace) -> list[Share]:
     streams, shares = open_mix(args.parts, args.tokens)
     for stream in streams.values() if args.verify else ():
         with progress(f"verifying {stream.name}", "bytes") as bar:
-            stream.verify(bar)
+            stream.verify(bar, anew=True)
     return shares
 
 
