@@ -19,7 +19,7 @@ from llamero.tokenizer.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Folder:
-    """RUN/{run.json, lineage.json, log.jsonl, tokenizer.gguf, data/, checkpoints/, samples/, model.gguf}.
+    """RUN/{.lock, run.json, lineage.json, log.jsonl, tokenizer.gguf, data/, checkpoints/, samples/, model.gguf}.
 
     Nothing is made by looking.
 

@@ -55,7 +55,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--devices", type=int, metavar="N", help="how many (the layout's, or 1)")
     parser.add_argument("--kind", default="cpu", metavar="NAME", help=f"{', '.join(GPUS)}, or this machine's cpu (cpu)")
     parser.add_argument("--context", type=_count, metavar="N", help="tokens of a sequence (the preset's; at most 8192)")
-    parser.add_argument("--batch", type=_count, metavar="N", help="tokens of a step (the preset's; 4194304)")
+    parser.add_argument(
+        "--batch", type=_count, metavar="N", help="tokens of a step (the preset's; 4194304, on a cpu 32768)"
+    )
     parser.add_argument(
         "--tokens", type=_count, metavar="N", help="tokens of the whole run (the preset's; 20 for each weight)"
     )

@@ -26,7 +26,7 @@ examples:
   llamero train 1b --shards corpus/ --tokenizer tokenizer.model --out runs/1b --device cuda
   torchrun --nproc-per-node 8 -m llamero train llama-3-8b --shards web --tokenizer t.json \\
       --out runs/8b --device cuda --layout shard=4,tensor=2
-  llamero train tiny --list                              the presets and their constants
+  llamero train tiny --list                              every setting and the preset's value of it
 
 Documents of a text file end where a line says <|endoftext|>. Ctrl-C saves and leaves.
 """
