@@ -16,7 +16,7 @@ import torch
 import llamero
 from llamero.corpus.tokenize import Job, tokenize
 from llamero.corpus.vocabulary import Lesson, learn_tokenizer
-from llamero.errors import FormatError, ModelNotFound, SettingError, StorageError
+from llamero.errors import FormatError, ModelNotFound, SettingError, StorageError, WeightsError
 from llamero.formats.gguf import GGUF
 from llamero.formats.lineage import lineage
 from llamero.formats.lineage.check import members, problems
@@ -369,6 +369,11 @@ def test_names_without_unicode(text, tmp_path):
     path = go(odd, tmp_path / os.fsdecode(b"r\xe9"), steps=2)
     assert GGUF.open(path).metadata["general.name"] == "r\\udce9"
     assert go(odd, path.parent, steps=2) == path
+
+
+def test_a_run_that_blew_up_says_so_where_it_would_sample(text, tmp_path):
+    with pytest.raises(WeightsError, match=r"step 6: .* blew up; .* lower rate"):
+        go(text, tmp_path, rate=1e9)
 
 
 def test_two_processes_do_not_write_one_run(text, tmp_path):

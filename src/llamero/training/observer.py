@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from llamero.errors import WeightsError
 from llamero.formats.atomic import atomic_file
 from llamero.model.weights import Weights
 from llamero.ops.torch_ops import TorchOps
@@ -54,7 +55,13 @@ class Observer:
         recipe = self.prepared.recipe
         ops, whole = self._whole()
         if self.run.team.lead:
-            text = sample(ops, whole, self.prepared.tokenizer, recipe.prompt)
+            try:
+                text = sample(ops, whole, self.prepared.tokenizer, recipe.prompt)
+            except WeightsError as error:  # the engine speaks of a file
+                raise WeightsError(
+                    f"step {step}: no sample can be written, the run blew up; remove the newest checkpoints, to go on "
+                    "from an earlier one, or begin anew, with a lower rate"
+                ) from error
             with atomic_file(self.folder.sample(step)) as file:
                 file.write(text.encode("utf-8", "replace"))
             self._tell("sample", step, prompt=recipe.prompt, text=text)
