@@ -119,13 +119,13 @@ def large(texts: Sequence[str]) -> bool:
 
 @contextmanager
 def _told_of_memory(name: str) -> Iterator[None]:
-    """Say what takes less where memory ends: Python's, a GPU's, or a CPU's, for which torch has no type of error."""
-    import torch
+    """Say what takes less where memory ends."""
+    from llamero.training.allocator import memory_ended
 
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)):
+        if not memory_ended(error):
             raise
         raise DeviceError(
             "out of memory: a smaller --micro, --recompute 1, a shorter --context or a smaller model takes less; "
