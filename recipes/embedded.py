@@ -211,11 +211,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--steps",
         type=int,
-        default=4400,
+        default=10000,
         help="of 4096 tokens each, the descent included; may be changed until it begins",
     )
-    parser.add_argument("--descent", type=int, default=800, help="steps of them in which the rate goes down to 0")
-    parser.add_argument("--tuning", type=int, default=500, help="steps of the masked stage")
+    parser.add_argument("--descent", type=int, default=1500, help="steps of them in which the rate goes down to 0")
+    parser.add_argument("--tuning", type=int, default=700, help="steps of the masked stage")
     parser.add_argument("--until", type=int, help="stop at this step of the first stage; without it, go on")
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--threads", type=int, default=2)
