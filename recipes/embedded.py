@@ -59,7 +59,7 @@ ABOUT = {
 SEQUENCES = 8  # of a step
 RENDERINGS = 3  # of every text, asked for differently
 TALKS = (16000, 30000)  # conversations without a story: in each rendering of the first stage, in the descent
-TUNING_TALKS, TUNING_STORIES = 20000, 5000
+TUNING_TALKS, TUNING_STORIES = 20000, 15000
 SEED = 1
 CHANGES = ("schedule.steps", "schedule.decay", "data")  # what the descent changes
 
@@ -99,7 +99,7 @@ def main() -> None:
     train(stage("descent", Tokens.of(ids), schedule, changed=CHANGES), "descent")
     tokens = masked(tuning(told, chat, SEED + 200), tokenizer)
     warmup = options.tuning // 20
-    schedule = Plateau(5e-4, options.tuning, warmup, options.tuning - warmup)
+    schedule = Plateau(3e-4, options.tuning, warmup, options.tuning - warmup)
     train(stage("chat", tokens, schedule, kind="adamw"), "chat")
     export(options.out / "llama-stories.gguf", CONFIG, arrays(parameters), tokenizer.to_gguf() | ABOUT, Q8_0)
     print(f"wrote {options.out / 'llama-stories.gguf'}; held-out loss: {measure(objective, kept, tokenizer)}")
@@ -215,7 +215,7 @@ def arguments() -> argparse.Namespace:
         help="of 4096 tokens each, the descent included; may be changed until it begins",
     )
     parser.add_argument("--descent", type=int, default=1500, help="steps of them in which the rate goes down to 0")
-    parser.add_argument("--tuning", type=int, default=700, help="steps of the masked stage")
+    parser.add_argument("--tuning", type=int, default=800, help="steps of the masked stage")
     parser.add_argument("--until", type=int, help="stop at this step of the first stage; without it, go on")
     parser.add_argument("--rate", type=float, default=3e-3, help="peak learning rate")
     parser.add_argument("--threads", type=int, default=2)
