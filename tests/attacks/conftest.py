@@ -13,7 +13,7 @@ import pytest
 from llamero.errors import LlameroError
 
 MEMORY = 100_000_000
-SECONDS = 1.0
+SECONDS = 4.0  # a fifth of one is taken; memory that the host gives slowly has cost one more
 STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 Refused = Callable[..., LlameroError]
@@ -49,7 +49,7 @@ def little_memory() -> Callable[[], AbstractContextManager[None]]:
 
 @pytest.fixture
 def refused() -> Refused:
-    """refused(function, *arguments) -> the LlameroError it raised, within 1 s of processor time and 100 MB."""
+    """refused(function, *arguments) -> the LlameroError it raised, within 4 s of processor time and 100 MB."""
 
     def check(function: Callable[..., object], *arguments: object) -> LlameroError:
         with _little_memory():

@@ -83,7 +83,7 @@ def written(functions: list[Function], syntax: Syntax, several: bool, seed: int)
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_required_calls_are_calls(syntax: Syntax) -> None:
     counts = set()
-    for seed in range(12):
+    for seed in range(24):
         calls = written([WEATHER, NOW], syntax, True, seed)
         counts.add(len(calls))
         for name, arguments in calls:
