@@ -93,6 +93,14 @@ def test_chat_format_for_one_question(llamero: Run, tale: str) -> None:
     assert llamero("run", "-m", "chatty.gguf", "--system", "abc", "hi").returncode == 1
 
 
+def test_a_text_that_is_over_at_once_points_to_the_chat_format(llamero: Run) -> None:
+    asked = ("run", "Who are you?", "--temperature", "0")
+    done = llamero(*asked)
+    assert (done.stdout.strip(), "ask with --chat" in done.stderr) == ("", True)
+    assert "--chat" not in llamero(*asked, "--quiet").stderr
+    assert "--chat" not in llamero("run", "Once upon a time", "--max-tokens", "5").stderr
+
+
 def test_json(llamero: Run, tale: str) -> None:
     done = llamero("run", "-m", "chain.gguf", "", "--json", "--temperature", "0")
     answer = json.loads(done.stdout)

@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
             return 0
         _tell(first, stream)
         if not args.quiet:
+            if not args.chat and stream.completion.finish_reason == "stop" and not stream.completion.completion_tokens:
+                note("[the text ends here for the model; to be answered as by an assistant, ask with --chat]")
             note(figures(stream.completion, llama.context))
     return 0
 
